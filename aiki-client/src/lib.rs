@@ -1,0 +1,1 @@
+//! The HTTP client of Aiki. Its transport arrives with the HTTP server.

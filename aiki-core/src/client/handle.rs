@@ -1,0 +1,140 @@
+//! The handle of a run.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+use super::Client;
+use crate::failure::{ErrorObject, HandlerError};
+use crate::id::RunId;
+use crate::payload::{Payload, PayloadError};
+use crate::run::{RunRecord, RunState};
+use crate::server_client::{RunView, ServerError};
+
+/// One long poll lasts at most this long; `wait` then asks again.
+const LONG_POLL: Duration = Duration::from_secs(30);
+
+/// Why a run has no result.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum RunError<E> {
+    /// The handler returned this error.
+    #[error("{0}")]
+    Failed(E),
+    /// The run failed in a way that its own error type cannot express: the handler panicked, its code
+    /// diverged from the record, its input could not be read.
+    #[error("the run failed: {0}")]
+    Engine(ErrorObject),
+    /// The run was cancelled.
+    #[error("the run was cancelled{}", explanation.as_ref().map(|text| format!(": {text}")).unwrap_or_default())]
+    Cancelled {
+        /// What the one who cancelled it said.
+        explanation: Option<String>,
+    },
+    /// The run completed with an output that the workflow's type cannot read.
+    #[error("the run's output cannot be read: {0}")]
+    Output(PayloadError),
+    /// The server could not be asked.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+}
+
+/// A run that was started, with the types of its workflow.
+pub struct RunHandle<O, E> {
+    client: Client,
+    id: RunId,
+    existed: bool,
+    types: PhantomData<fn() -> (O, E)>,
+}
+
+impl<O, E> RunHandle<O, E> {
+    pub(crate) fn new(client: Client, id: RunId) -> Self {
+        Self { client, id, existed: false, types: PhantomData }
+    }
+
+    pub(crate) fn with_existed(mut self, existed: bool) -> Self {
+        self.existed = existed;
+        self
+    }
+
+    /// The run's id.
+    pub fn id(&self) -> RunId {
+        self.id
+    }
+
+    /// Whether the start found a run that was there already, under the same reference id.
+    pub fn existed(&self) -> bool {
+        self.existed
+    }
+
+    /// The run's present state.
+    ///
+    /// # Errors
+    /// [`ServerError`] when the server cannot be asked.
+    pub async fn state(&self) -> Result<RunState, ServerError> {
+        Ok(self.client.server().await_run(self.id, Duration::ZERO).await?.state)
+    }
+
+    /// The whole run: tasks, sleeps, attempts.
+    ///
+    /// # Errors
+    /// [`ServerError`] when the server cannot be asked.
+    pub async fn record(&self) -> Result<RunRecord, ServerError> {
+        self.client.server().get_run(self.id).await
+    }
+
+    /// Cancels the run. Work that is under way is told and then dropped; its result is not recorded.
+    ///
+    /// # Errors
+    /// [`ServerError::IllegalTransition`] when the run has already ended.
+    pub async fn cancel(&self) -> Result<(), ServerError> {
+        self.client.server().cancel_run(self.id, None).await
+    }
+
+    /// Cancels the run and says why.
+    ///
+    /// # Errors
+    /// As [`cancel`](Self::cancel).
+    pub async fn cancel_with(&self, explanation: impl Into<String>) -> Result<(), ServerError> {
+        self.client.server().cancel_run(self.id, Some(explanation.into())).await
+    }
+}
+
+impl<O: DeserializeOwned, E: HandlerError> RunHandle<O, E> {
+    /// Waits until the run has ended and returns its output, or the handler's own error. Long polls;
+    /// there is no busy loop. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`RunError`] when the run did not complete, or the server cannot be asked.
+    pub async fn wait(&self) -> Result<O, RunError<E>> {
+        loop {
+            let RunView { state, .. } = self.client.server().await_run(self.id, LONG_POLL).await?;
+            match state {
+                RunState::Completed { output } => {
+                    return Payload::decode(output.as_ref()).map_err(RunError::Output);
+                }
+                RunState::Cancelled { explanation } => return Err(RunError::Cancelled { explanation }),
+                RunState::Failed { cause } => {
+                    let error = cause.error().cloned().unwrap_or_else(|| {
+                        ErrorObject::new("RunFailed", "the run failed and its worker did not tell the error")
+                    });
+                    return Err(E::from_object(error).map_or_else(RunError::Engine, RunError::Failed));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+impl<O, E> Clone for RunHandle<O, E> {
+    fn clone(&self) -> Self {
+        Self { client: self.client.clone(), id: self.id, existed: self.existed, types: PhantomData }
+    }
+}
+
+impl<O, E> fmt::Debug for RunHandle<O, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunHandle").field("id", &self.id).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,90 @@
+//! The context of a workflow.
+
+use std::fmt;
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::shared::Shared;
+use super::sleep::Sleep;
+use crate::id::RunId;
+use crate::name::WorkflowKey;
+use crate::time::Timestamp;
+
+/// One run, as its workflow handler sees it. Everything durable goes through it.
+///
+/// A handler may run several times over: after a crash, a sleep or a retry it starts again from the
+/// top, and every durable call that is already recorded returns what it returned before. So a handler
+/// must ask only its `Run` for the time, for chance and for anything from outside, and do its work in
+/// [tasks](crate::Task).
+pub struct Run {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Run {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// The run's id.
+    pub fn id(&self) -> RunId {
+        self.shared.id
+    }
+
+    /// The workflow and version that this run executes.
+    pub fn workflow(&self) -> &WorkflowKey {
+        &self.shared.workflow
+    }
+
+    /// The attempt of the run, from 1.
+    pub fn attempt(&self) -> u64 {
+        self.shared.attempt
+    }
+
+    /// The reference id under which the run was started.
+    pub fn reference_id(&self) -> Option<&str> {
+        self.shared.reference_id.as_deref()
+    }
+
+    /// Sleeps durably: no worker is held meanwhile, and the sleep survives every crash.
+    ///
+    /// `name` shows while the run sleeps. Sleeps of one name are told apart by the order in which
+    /// they are called. `duration` counts in whole milliseconds, rounded up.
+    ///
+    /// The sleep begins with the call. Dropping the future does not end it on the server.
+    #[track_caller]
+    pub fn sleep(&self, name: &str, duration: Duration) -> Sleep<'_> {
+        Sleep::open(self, name, duration, Location::caller())
+    }
+
+    /// The time. The first pass asks the clock and records the answer; replay returns it again.
+    pub fn now(&self) -> Timestamp {
+        let now = self.shared.clock.now();
+        self.shared.lock().machine.read_time(now)
+    }
+
+    /// A number in `[0, 1)` by chance: the n-th call of a run returns the same in every pass.
+    /// Not for secrets: it follows from the run's id.
+    pub fn random(&self) -> f64 {
+        (self.random_u64() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// 64 bits by chance, like [`random`](Self::random).
+    pub fn random_u64(&self) -> u64 {
+        self.shared.lock().machine.draw()
+    }
+
+    /// A version-4 UUID by chance, like [`random`](Self::random): the same in every pass.
+    pub fn uuid(&self) -> String {
+        let bits = (u128::from(self.random_u64()) << 64) | u128::from(self.random_u64());
+        let bits = (bits & !(0xF << 76) & !(0b11 << 62)) | (0x4 << 76) | (0b10 << 62);
+        let text = format!("{bits:032x}");
+        format!("{}-{}-{}-{}-{}", &text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..])
+    }
+}
+
+impl fmt::Debug for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Run").field("id", &self.shared.id).field("workflow", &self.shared.workflow).finish()
+    }
+}

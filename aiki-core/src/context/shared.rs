@@ -1,0 +1,76 @@
+//! What the futures of a run's steps share with the pass that polls them.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use crate::cancel::CancellationToken;
+use crate::id::RunId;
+use crate::name::WorkflowKey;
+use crate::replay::{RunMachine, StepId};
+use crate::time::Clock;
+
+/// The machine and the wakers of the step futures, behind one lock that is never held across a poll
+/// of user code.
+pub(crate) struct Shared {
+    pub(crate) id: RunId,
+    pub(crate) workflow: WorkflowKey,
+    pub(crate) attempt: u64,
+    pub(crate) reference_id: Option<String>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) cancellation: CancellationToken,
+    state: Mutex<State>,
+}
+
+pub(crate) struct State {
+    pub(crate) machine: RunMachine,
+    wakers: Vec<Option<Waker>>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        id: RunId,
+        workflow: WorkflowKey,
+        attempt: u64,
+        reference_id: Option<String>,
+        clock: Arc<dyn Clock>,
+        machine: RunMachine,
+    ) -> Self {
+        Self {
+            id,
+            workflow,
+            attempt,
+            reference_id,
+            clock,
+            cancellation: CancellationToken::new(),
+            state: Mutex::new(State { machine, wakers: Vec::new() }),
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        // The lock is only held for calls into the machine, which leave it whole if they panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes the futures of the steps that the machine has moved.
+    pub(crate) fn wake_steps(&self) {
+        let wakers: Vec<Waker> = {
+            let mut state = self.lock();
+            let woken = state.machine.take_woken();
+            woken.into_iter().filter_map(|step| state.wakers.get_mut(step.index()).and_then(Option::take)).collect()
+        };
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl State {
+    /// Remembers whom to wake when the step moves.
+    pub(crate) fn park(&mut self, step: StepId, waker: &Waker) {
+        if self.wakers.len() <= step.index() {
+            self.wakers.resize(step.index() + 1, None);
+        }
+        match &mut self.wakers[step.index()] {
+            Some(known) if known.will_wake(waker) => {}
+            slot => *slot = Some(waker.clone()),
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! What users define: tasks, workflows and the registry that a worker serves.
+
+mod registry;
+mod task;
+mod workflow;
+
+pub use registry::{RegistryError, WorkflowRegistry};
+pub use task::Task;
+pub use workflow::{HandlerFuture, RegisteredWorkflow, Workflow, WorkflowVersion};

@@ -1,0 +1,209 @@
+//! Defining a task.
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::panic::Location;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::context::{Run, TaskBody, TaskContext, TaskFuture};
+use crate::failure::{ErrorObject, Failure, HandlerError};
+use crate::name::{NameError, check_name};
+use crate::payload::Payload;
+use crate::retry::RetryStrategy;
+
+/// A task: a piece of work with effects outside of the workflow. Its result is recorded; once it is,
+/// the body never runs again for that call.
+///
+/// A body may run more than once before its result is recorded: after an error, by the
+/// [retry strategy](RetryStrategy), and after a crash. Use
+/// [`TaskContext::idempotency_key`] where the outside can recognise a repetition.
+///
+/// ```
+/// use std::time::Duration;
+/// use aiki_core::{Failure, RetryStrategy, Task, TaskContext};
+///
+/// // A plain async fn ...
+/// async fn greet(_: TaskContext, name: String) -> Result<String, Failure> {
+///     Ok(format!("Hello {name}"))
+/// }
+/// let greet = Task::new("greet", greet);
+///
+/// // ... or a closure that captures what it needs.
+/// let prefix = "Bye".to_owned();
+/// let part = Task::new("part", move |_: TaskContext, name: String| {
+///     let text = format!("{prefix} {name}");
+///     async move { Ok::<_, Failure>(text) }
+/// })
+/// .retry(RetryStrategy::exponential(3, Duration::from_secs(1)));
+/// assert_eq!(part.name(), "part");
+/// # let _ = greet;
+/// ```
+pub struct Task<I, O, E = Failure> {
+    name: Arc<str>,
+    retry: RetryStrategy,
+    retry_if: Option<Arc<dyn Fn(&E) -> bool + Send + Sync>>,
+    handler: Arc<dyn Fn(TaskContext, I) -> AttemptFuture<O, E> + Send + Sync>,
+    body: TaskBody,
+    types: PhantomData<fn(I) -> (O, E)>,
+}
+
+type AttemptFuture<O, E> = std::pin::Pin<Box<dyn Future<Output = Result<O, E>> + Send>>;
+
+impl<I, O, E> Task<I, O, E>
+where
+    I: Serialize + DeserializeOwned + Send + 'static,
+    O: Serialize + DeserializeOwned + Send + 'static,
+    E: HandlerError,
+{
+    /// Defines a task. It is not retried unless [`retry`](Self::retry) says so.
+    ///
+    /// # Panics
+    /// When the name breaks the rules of [`check_name`]. Names are part of the program; for one that
+    /// is not, use [`try_new`](Self::try_new).
+    #[track_caller]
+    pub fn new<F, Fut>(name: impl AsRef<str>, handler: F) -> Self
+    where
+        F: Fn(TaskContext, I) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<O, E>> + Send + 'static,
+    {
+        match Self::try_new(name, handler) {
+            Ok(task) => task,
+            Err(error) => panic!("this task cannot be defined: {error}"),
+        }
+    }
+
+    /// Defines a task whose name is not known when the program is written.
+    ///
+    /// # Errors
+    /// [`NameError`] when the name breaks the rules of [`check_name`].
+    pub fn try_new<F, Fut>(name: impl AsRef<str>, handler: F) -> Result<Self, NameError>
+    where
+        F: Fn(TaskContext, I) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<O, E>> + Send + 'static,
+    {
+        check_name(name.as_ref())?;
+        let handler: Arc<dyn Fn(TaskContext, I) -> AttemptFuture<O, E> + Send + Sync> =
+            Arc::new(move |cx, input| Box::pin(handler(cx, input)));
+        Ok(Self {
+            name: Arc::from(name.as_ref()),
+            retry: RetryStrategy::Never,
+            retry_if: None,
+            body: erase(handler.clone(), None),
+            handler,
+            types: PhantomData,
+        })
+    }
+
+    /// Says how failed attempts are repeated.
+    pub fn retry(mut self, strategy: RetryStrategy) -> Self {
+        self.retry = strategy;
+        self
+    }
+
+    /// Only errors for which `retryable` holds are retried; the others fail the task at once.
+    /// An untyped error says so itself: [`Failure::non_retryable`].
+    pub fn retry_if(mut self, retryable: impl Fn(&E) -> bool + Send + Sync + 'static) -> Self {
+        let retryable: Arc<dyn Fn(&E) -> bool + Send + Sync> = Arc::new(retryable);
+        self.body = erase(self.handler.clone(), Some(retryable.clone()));
+        self.retry_if = Some(retryable);
+        self
+    }
+
+    /// Calls the task from a workflow. What it returns is recorded and replayed.
+    ///
+    /// The call takes its place in the run at once; the body runs when the future is polled. So
+    /// `join!` and `FuturesUnordered` over many calls are safe.
+    ///
+    /// # Errors
+    /// The future resolves to [`TaskError`](crate::TaskError) when the task has failed and no retry
+    /// is left.
+    #[track_caller]
+    pub fn start<'run>(&self, run: &'run Run, input: I) -> TaskFuture<'run, O, E> {
+        TaskFuture::open(
+            run,
+            self.name.clone(),
+            Payload::encode(&input),
+            self.retry.clone(),
+            self.body.clone(),
+            Location::caller(),
+        )
+    }
+
+    /// Runs the body once, without a workflow: for unit tests of the task itself.
+    ///
+    /// # Errors
+    /// The handler's own error.
+    pub async fn call(&self, cx: TaskContext, input: I) -> Result<O, E> {
+        (self.handler)(cx, input).await
+    }
+}
+
+impl<I, O, E> Task<I, O, E> {
+    /// The task's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How failed attempts are repeated.
+    pub fn retry_strategy(&self) -> &RetryStrategy {
+        &self.retry
+    }
+}
+
+impl<I, O, E> Clone for Task<I, O, E> {
+    fn clone(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            retry: self.retry.clone(),
+            retry_if: self.retry_if.clone(),
+            handler: self.handler.clone(),
+            body: self.body.clone(),
+            types: PhantomData,
+        }
+    }
+}
+
+impl<I, O, E> std::fmt::Debug for Task<I, O, E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Task").field("name", &self.name).field("retry", &self.retry).finish_non_exhaustive()
+    }
+}
+
+/// Reads the input, runs the handler, writes the output. What cannot be read or written will not be
+/// mended by another attempt.
+fn erase<I, O, E>(
+    handler: Arc<dyn Fn(TaskContext, I) -> AttemptFuture<O, E> + Send + Sync>,
+    retry_if: Option<Arc<dyn Fn(&E) -> bool + Send + Sync>>,
+) -> TaskBody
+where
+    I: DeserializeOwned + Send + 'static,
+    O: Serialize + Send + 'static,
+    E: HandlerError,
+{
+    Arc::new(move |cx, input| {
+        let input = match Payload::decode::<I>(input.as_ref()) {
+            Ok(input) => input,
+            Err(error) => {
+                let object = ErrorObject::from_error("TaskInputError", &error);
+                return Box::pin(std::future::ready(Err(Failure::from_object(object).never_retry())));
+            }
+        };
+        let attempt = handler(cx, input);
+        let retry_if = retry_if.clone();
+        Box::pin(async move {
+            match attempt.await {
+                Ok(output) => Payload::encode(&output).map_err(|error| {
+                    Failure::from_object(ErrorObject::from_error("TaskOutputError", &error)).never_retry()
+                }),
+                Err(error) => {
+                    let give_up = retry_if.is_some_and(|retryable| !retryable(&error));
+                    let failure = error.into_failure();
+                    Err(if give_up { failure.never_retry() } else { failure })
+                }
+            }
+        })
+    })
+}

@@ -1,0 +1,227 @@
+//! What a handler may return as its error.
+
+use std::any::type_name;
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{ErrorObject, FailedTask};
+use crate::payload::Payload;
+
+/// What an error says about trying again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RetryHint {
+    /// The retry strategy decides.
+    #[default]
+    ByStrategy,
+    /// Trying again cannot help.
+    Never,
+    /// If the strategy allows another attempt, not before this much time has passed.
+    After(Duration),
+}
+
+/// The untyped handler error: made by `?` from any `std::error::Error`.
+///
+/// ```
+/// use aiki_core::Failure;
+///
+/// fn parse(text: &str) -> Result<u16, Failure> {
+///     let port: u16 = text.parse()?;
+///     if port == 0 {
+///         return Err(Failure::non_retryable("InvalidPort", "port 0 cannot be used"));
+///     }
+///     Ok(port)
+/// }
+/// assert!(parse("http").is_err());
+/// ```
+///
+/// Like `anyhow::Error` it does not implement `std::error::Error` itself; that is what lets it be
+/// made from everything that does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    error: Box<ErrorObject>,
+    retry: RetryHint,
+    task: Option<Box<FailedTask>>,
+}
+
+impl Failure {
+    /// An error with a name and a message.
+    pub fn new(name: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::from_object(ErrorObject::new(name, message))
+    }
+
+    /// An error that must not be retried, whatever the strategy says.
+    pub fn non_retryable(name: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::new(name, message).never_retry()
+    }
+
+    /// The failure that was written down as `error`.
+    pub fn from_object(error: ErrorObject) -> Self {
+        Self { error: Box::new(error), retry: RetryHint::ByStrategy, task: None }
+    }
+
+    /// Marks this error as one that must not be retried.
+    pub fn never_retry(mut self) -> Self {
+        self.retry = RetryHint::Never;
+        self
+    }
+
+    /// Asks for at least `delay` before the next attempt, if there is one.
+    pub fn retry_after(mut self, delay: Duration) -> Self {
+        self.retry = RetryHint::After(delay);
+        self
+    }
+
+    pub(crate) fn caused_by(mut self, task: Option<FailedTask>) -> Self {
+        self.task = task.map(Box::new);
+        self
+    }
+
+    /// The error as it is stored.
+    pub fn object(&self) -> &ErrorObject {
+        &self.error
+    }
+
+    /// The error as it is stored.
+    pub fn into_object(self) -> ErrorObject {
+        *self.error
+    }
+
+    /// What the error says about trying again.
+    pub fn retry(&self) -> RetryHint {
+        self.retry
+    }
+
+    /// The task whose failure this error passes on, if it is one.
+    pub fn task(&self) -> Option<&FailedTask> {
+        self.task.as_deref()
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl<E: Error + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        // An error that was already written down keeps its name and its data.
+        let object = match (&error as &(dyn Error + 'static)).downcast_ref::<ErrorObject>() {
+            Some(object) => object.clone(),
+            None => ErrorObject::from_error(&short_name::<E>(), &error),
+        };
+        let task = find_task(&error).cloned();
+        Self::from_object(object).caused_by(task)
+    }
+}
+
+/// An error type that handlers can return and callers get back.
+///
+/// Nobody needs to implement it: it holds for [`Failure`], and for every `std::error::Error` that
+/// serde can write and read (derive `Serialize` and `Deserialize` on the enum).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a handler's error",
+    label = "not a handler error",
+    note = "use `aiki::Failure` (made by `?` from any `std::error::Error`), or make your own error \
+            implement `std::error::Error` and derive `serde::Serialize` and `serde::Deserialize`"
+)]
+pub trait HandlerError: Sized + Send + 'static {
+    /// Writes the error down.
+    fn into_failure(self) -> Failure;
+
+    /// Reads the error back, or says that what was written down is not one of these.
+    ///
+    /// # Errors
+    /// The error object as it was, when it does not hold a `Self`.
+    fn from_object(object: ErrorObject) -> Result<Self, ErrorObject>;
+}
+
+impl HandlerError for Failure {
+    fn into_failure(self) -> Failure {
+        self
+    }
+
+    fn from_object(object: ErrorObject) -> Result<Self, ErrorObject> {
+        Ok(Failure::from_object(object))
+    }
+}
+
+impl<E> HandlerError for E
+where
+    E: Error + Serialize + DeserializeOwned + Send + 'static,
+{
+    fn into_failure(self) -> Failure {
+        let mut object = ErrorObject::from_error(&short_name::<E>(), &self);
+        // An error whose `Serialize` fails still arrives, as name and message.
+        object.data = Payload::encode(&self).ok().flatten();
+        let task = find_task(&self).cloned();
+        Failure::from_object(object).caused_by(task)
+    }
+
+    fn from_object(object: ErrorObject) -> Result<Self, ErrorObject> {
+        match object.data.as_ref().map(|data| Payload::decode(Some(data))) {
+            Some(Ok(error)) => Ok(error),
+            _ => Err(object),
+        }
+    }
+}
+
+/// The last part of a type's path, without its module and without generic arguments.
+fn short_name<T>() -> String {
+    let full = type_name::<T>();
+    let path = full.split('<').next().unwrap_or(full);
+    path.rsplit("::").next().unwrap_or(path).to_owned()
+}
+
+/// Looks through an error's sources for a failed task.
+fn find_task<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e FailedTask> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(task) = error.downcast_ref::<FailedTask>() {
+            return Some(task);
+        }
+        next = error.source();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::TaskError;
+    use crate::id::TaskId;
+    use crate::name::Name;
+    use serde::Deserialize;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
+    enum Payment {
+        #[error("declined with {code}")]
+        Declined { code: u32 },
+    }
+
+    #[test]
+    fn a_typed_error_comes_back_unchanged() {
+        let failure = Payment::Declined { code: 51 }.into_failure();
+        assert_eq!(failure.object().name, "Payment");
+        assert_eq!(failure.object().message, "declined with 51");
+        assert_eq!(Payment::from_object(failure.into_object()), Ok(Payment::Declined { code: 51 }));
+    }
+
+    #[test]
+    fn a_foreign_error_is_not_mistaken_for_ours() {
+        assert!(Payment::from_object(ErrorObject::new("TypeError", "x is undefined")).is_err());
+    }
+
+    #[test]
+    fn question_mark_keeps_the_task_that_failed() {
+        let task = FailedTask { id: TaskId::from_bits(7), name: Name::new("charge"), attempts: 3 };
+        let error = TaskError::Failed { error: Payment::Declined { code: 51 }, task: task.clone() };
+        assert_eq!(Failure::from(error).task(), Some(&task));
+        let untyped = TaskError::Failed { error: Failure::new("E", "broken"), task: task.clone() };
+        assert_eq!(Failure::from(untyped).task(), Some(&task));
+    }
+}

@@ -1,0 +1,12 @@
+//! Errors of handlers: how they are written down and how they come back.
+//!
+//! A handler may return any error of its own. What can be written by serde travels unchanged from
+//! task to workflow to client; what is only a `std::error::Error` becomes a [`Failure`].
+
+mod handler_error;
+mod object;
+mod task_error;
+
+pub use handler_error::{Failure, HandlerError, RetryHint};
+pub use object::ErrorObject;
+pub use task_error::{FailedTask, TaskError};

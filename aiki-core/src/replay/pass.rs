@@ -1,0 +1,204 @@
+//! One pass over a run: the handler's future and its machine, driven without a runtime.
+
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+
+use super::machine::{Action, Close, MachineConfig, RunMachine};
+use crate::cancel::CancellationToken;
+use crate::context::{Run, Shared};
+use crate::definition::{HandlerFuture, RegisteredWorkflow};
+use crate::failure::Failure;
+use crate::report::Report;
+use crate::server_client::ClaimedRun;
+use crate::time::{Clock, Timestamp};
+
+/// What a pass needs next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PassStep {
+    /// Poll again at once.
+    Again,
+    /// Send this report, and tell [`Pass::accepted`] or [`Pass::rejected`]. Go on polling meanwhile.
+    Report(Report),
+    /// The pass is over; the handler's future is dropped.
+    Close(Close),
+    /// Poll again when woken, or at this time.
+    Wait {
+        /// When the pass wants to be polled even if nothing woke it.
+        until: Option<Timestamp>,
+        /// The handler waits for something that is not durable. When it stays so, it deserves a
+        /// warning: nothing on record will ever move it.
+        stuck: bool,
+    },
+}
+
+/// One pass over a claimed run.
+///
+/// A host polls it until it closes:
+///
+/// 1. `poll` it inside the task that owns it; hide logs while [`is_silent`](Self::is_silent).
+/// 2. On `Report`, send it. Keep polling: bodies of tasks go on running.
+/// 3. On `Wait`, wait for the waker, the time, the answer to the report, or the loss of the claim.
+pub struct Pass {
+    shared: Arc<Shared>,
+    future: Option<HandlerFuture>,
+    wake: Arc<WakeFlag>,
+    waker: Waker,
+}
+
+impl Pass {
+    /// Begins a pass: nothing of the handler has run yet.
+    pub fn new(claim: ClaimedRun, workflow: &RegisteredWorkflow, clock: Arc<dyn Clock>, config: MachineConfig) -> Self {
+        let ClaimedRun { mut record, epoch, .. } = claim;
+        let input = record.input.take();
+        let (id, key, attempt) = (record.id, record.workflow.clone(), record.attempts);
+        let reference = record.reference_id.clone();
+        let machine = RunMachine::new(record, epoch, workflow.retry(), config);
+        let shared = Arc::new(Shared::new(id, key, attempt, reference, clock, machine));
+        let run = Run::new(shared.clone());
+        // The handler itself may be a closure that panics before it returns its future.
+        let future = match catch_unwind(AssertUnwindSafe(|| workflow.call(run, input))) {
+            Ok(future) => future,
+            Err(panic) => {
+                let failure = Failure::from_object(crate::context::panicked(panic.as_ref()));
+                Box::pin(std::future::ready(Err(failure)))
+            }
+        };
+        let wake = Arc::new(WakeFlag::default());
+        Self { shared, future: Some(future), waker: Waker::from(wake.clone()), wake }
+    }
+
+    /// Whether the next poll of the handler repeats what an earlier pass did.
+    pub fn is_silent(&self) -> bool {
+        self.shared.lock().machine.is_silent()
+    }
+
+    /// Polls the handler at most once and says what is next. Never blocks.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> PassStep {
+        self.wake.register(cx.waker());
+        let now = self.shared.clock.now();
+        self.shared.lock().machine.handle_timeout(now);
+        self.shared.wake_steps();
+        if self.wake.take() {
+            self.poll_handler();
+        }
+        if self.future.is_some() && !self.wake.is_set() {
+            let now = self.shared.clock.now();
+            self.shared.lock().machine.settle_poll(now);
+            self.shared.wake_steps();
+        }
+        let mut state = self.shared.lock();
+        let action = state.machine.poll_action();
+        if !state.machine.is_open() {
+            drop(state);
+            // Dropping user code under the lock could come back to it.
+            self.future = None;
+            state = self.shared.lock();
+        }
+        match action {
+            Some(Action::Report(report)) => PassStep::Report(report),
+            Some(Action::Close(close)) => PassStep::Close(close),
+            None if self.wake.is_set() => PassStep::Again,
+            None => PassStep::Wait { until: state.machine.poll_timeout(), stuck: state.machine.is_stuck() },
+        }
+    }
+
+    fn poll_handler(&mut self) {
+        let Some(future) = &mut self.future else { return };
+        let mut cx = Context::from_waker(&self.waker);
+        let result = match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut cx))) {
+            Ok(Poll::Pending) => return,
+            Ok(Poll::Ready(result)) => result,
+            Err(panic) => Err(Failure::from_object(crate::context::panicked(panic.as_ref()))),
+        };
+        self.future = None;
+        self.shared.lock().machine.finish_run(result);
+    }
+
+    /// The report under way was written.
+    pub fn accepted(&mut self) {
+        self.shared.lock().machine.accepted();
+        self.shared.wake_steps();
+        self.wake.wake_outer();
+    }
+
+    /// The claim is gone: bodies are told, the handler's future is dropped, nothing more comes out.
+    pub fn rejected(&mut self) {
+        self.shared.cancellation.cancel();
+        self.shared.lock().machine.rejected();
+        self.future = None;
+    }
+
+    /// Fails the run for good with this error.
+    pub fn fail(&mut self, failure: Failure) {
+        self.shared.lock().machine.fail(failure.into_object());
+        self.future = None;
+    }
+
+    /// The token that the bodies of this pass's tasks are given.
+    pub fn cancellation(&self) -> &CancellationToken {
+        &self.shared.cancellation
+    }
+
+    /// Where the handler made its last durable call.
+    pub fn last_call(&self) -> Option<&'static Location<'static>> {
+        self.shared.lock().machine.last_call()
+    }
+}
+
+impl std::fmt::Debug for Pass {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pass").field("run", &self.shared.id).finish_non_exhaustive()
+    }
+}
+
+/// Knows whether the handler was woken since it was last polled, and passes wake-ups on.
+struct WakeFlag {
+    woken: AtomicBool,
+    outer: Mutex<Option<Waker>>,
+}
+
+impl Default for WakeFlag {
+    /// A handler that was never polled counts as woken.
+    fn default() -> Self {
+        Self { woken: AtomicBool::new(true), outer: Mutex::new(None) }
+    }
+}
+
+impl WakeFlag {
+    fn register(&self, waker: &Waker) {
+        let mut outer = self.outer.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*outer {
+            Some(known) if known.will_wake(waker) => {}
+            _ => *outer = Some(waker.clone()),
+        }
+    }
+
+    fn take(&self) -> bool {
+        self.woken.swap(false, Ordering::AcqRel)
+    }
+
+    fn is_set(&self) -> bool {
+        self.woken.load(Ordering::Acquire)
+    }
+
+    fn wake_outer(&self) {
+        let outer = self.outer.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(outer) = outer {
+            outer.wake();
+        }
+    }
+}
+
+impl Wake for WakeFlag {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.woken.swap(true, Ordering::AcqRel) {
+            self.wake_outer();
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! A run on the server's side: its states, the legal moves between them, its history, and the
+//! plans that turn a request into what has to be stored.
+
+pub mod head;
+pub mod history;
+pub mod options;
+pub mod plan;
+pub mod record;
+pub mod state;
+pub mod status;
+pub mod transition;
+
+pub use head::{Lease, Parked, ParkedStep, RunHead, TaskCounts};
+pub use history::{Entry, HistoryEntry};
+pub use options::{ConflictPolicy, Reference, RunOptions};
+pub use record::{RunRecord, SleepRecord, SleepState, TaskRecord};
+pub use state::{FailureCause, RunState, TaskState};
+pub use status::{QueuedReason, RunStatus, ScheduledReason, TaskStatus};

@@ -1,0 +1,85 @@
+//! Claiming a run, keeping the claim and giving it back.
+
+use std::time::Duration;
+
+use crate::name::Name;
+use crate::run::head::{Lease, RunHead};
+use crate::run::history::HistoryEntry;
+use crate::run::state::RunState;
+use crate::run::status::QueuedReason;
+use crate::time::Timestamp;
+
+/// The answer to a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimDecision {
+    /// The worker owns the run under the head's new epoch.
+    Granted,
+    /// A live lease stands elsewhere, or here: come back after this time at the earliest.
+    Owned(Duration),
+    /// The run needs no delivery now: it has ended, or waits for something that announces it again.
+    Done,
+}
+
+/// Plans a claim by `worker` for `lease`.
+pub fn claim(
+    head: &mut RunHead,
+    worker: &Name,
+    lease: Duration,
+    now: Timestamp,
+    entries: &mut Vec<HistoryEntry>,
+) -> ClaimDecision {
+    if let (RunState::Running, Some(current)) = (&head.state, &head.lease) {
+        if current.until > now {
+            return ClaimDecision::Owned(current.until.since(now));
+        }
+        // The lease has lapsed and the timer has not come round yet: recover the run here.
+        recover(head, now, entries);
+    }
+    if !matches!(head.state, RunState::Queued { .. }) || head.transition(RunState::Running, now, entries).is_err() {
+        return ClaimDecision::Done;
+    }
+    head.epoch += 1;
+    head.last_report = None;
+    head.deliveries += 1;
+    head.started_at.get_or_insert(now);
+    head.lease = Some(Lease { owner: worker.clone(), since: now, until: now.after(lease) });
+    ClaimDecision::Granted
+}
+
+/// Takes a run from its worker and makes it ready again.
+pub(super) fn recover(head: &mut RunHead, now: Timestamp, entries: &mut Vec<HistoryEntry>) {
+    let recovered = head.transition(RunState::Queued { reason: QueuedReason::Recovery }, now, entries);
+    debug_assert!(recovered.is_ok(), "a running run may be recovered");
+}
+
+/// Whether a worker's claim stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseDecision {
+    /// It stands.
+    Held,
+    /// It is gone: somebody else owns the run, or it moved on.
+    Lost,
+}
+
+/// Plans the refresh of the claim made under `epoch`. A lease that has lapsed but that nobody has
+/// taken is given again.
+pub fn refresh(head: &mut RunHead, epoch: u64, lease: Duration, now: Timestamp) -> LeaseDecision {
+    match &mut head.lease {
+        Some(current) if head.epoch == epoch => {
+            current.until = current.until.max(now.after(lease));
+            LeaseDecision::Held
+        }
+        _ => LeaseDecision::Lost,
+    }
+}
+
+/// Plans handing back the run that was claimed under `epoch`: it is ready at once for another worker.
+pub fn release(head: &mut RunHead, epoch: u64, now: Timestamp, entries: &mut Vec<HistoryEntry>) -> LeaseDecision {
+    if head.lease.is_none() || head.epoch != epoch {
+        return LeaseDecision::Lost;
+    }
+    recover(head, now, entries);
+    // A clean hand-back says nothing against the run.
+    head.deliveries = head.deliveries.saturating_sub(1);
+    LeaseDecision::Held
+}

@@ -1,0 +1,119 @@
+//! Creating a run.
+
+use std::time::Duration;
+
+use crate::hash::InputHash;
+use crate::id::RunId;
+use crate::name::{Name, WorkflowKey};
+use crate::payload::Payload;
+use crate::rank::Priority;
+use crate::run::head::{RunHead, TaskCounts};
+use crate::run::history::{Entry, HistoryEntry};
+use crate::run::options::{ConflictPolicy, Reference, RunOptions};
+use crate::run::state::RunState;
+use crate::run::status::{QueuedReason, ScheduledReason};
+use crate::time::Timestamp;
+
+/// A request for a new run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CreateRun {
+    /// The code to execute.
+    pub workflow: WorkflowKey,
+    /// The input, raw.
+    pub input: Option<Payload>,
+    /// Hash of the input.
+    pub input_hash: InputHash,
+    /// Hashes of the same input by older hashers; they count as equal.
+    pub deprecated_hashes: Vec<InputHash>,
+    /// The caller's own id for the run.
+    pub reference: Option<Reference>,
+    /// Options that stay with the run; `None` when the caller sent none.
+    pub options: Option<RunOptions>,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// How long to wait before the run is ready.
+    pub delay: Duration,
+}
+
+impl CreateRun {
+    /// A run of `workflow` with no options.
+    pub fn new(workflow: WorkflowKey, input: Option<Payload>, input_hash: InputHash) -> Self {
+        Self {
+            workflow,
+            input,
+            input_hash,
+            deprecated_hashes: Vec::new(),
+            reference: None,
+            options: None,
+            priority: Priority::default(),
+            delay: Duration::ZERO,
+        }
+    }
+}
+
+/// Plans a new run: scheduled, and queued in the same write when its time has come.
+pub fn create(
+    request: &CreateRun,
+    id: RunId,
+    namespace: &Name,
+    now: Timestamp,
+    entries: &mut Vec<HistoryEntry>,
+) -> RunHead {
+    let scheduled_at = now.after(request.delay);
+    let state = RunState::Scheduled { scheduled_at, reason: ScheduledReason::New };
+    let mut head = RunHead {
+        id,
+        namespace: namespace.clone(),
+        workflow: request.workflow.clone(),
+        reference_id: request.reference.as_ref().map(|reference| reference.id.clone()),
+        input_hash: request.input_hash.clone(),
+        options: request.options.clone(),
+        priority: request.priority,
+        created_at: now,
+        started_at: None,
+        state: state.clone(),
+        revision: 0,
+        attempts: 1,
+        epoch: 0,
+        lease: None,
+        last_report: None,
+        tasks_opened: 0,
+        sleeps_opened: 0,
+        counts: TaskCounts::default(),
+        transitions: 1,
+        last_transition: 0,
+        settled: 0,
+        seen: None,
+        parked: Vec::new(),
+        deliveries: 0,
+        announce: None,
+    };
+    entries.push(HistoryEntry { at: now, entry: Entry::Created { input: request.input.clone() } });
+    entries.push(HistoryEntry { at: now, entry: Entry::Run { attempt: 1, state } });
+    if request.delay.is_zero() {
+        let queued = head.transition(RunState::Queued { reason: QueuedReason::New }, now, entries);
+        debug_assert!(queued.is_ok(), "a new run may be queued");
+    }
+    head
+}
+
+/// What a reference id that is already taken means for a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReferenceDecision {
+    /// The existing run is the answer.
+    Existing,
+    /// The start is refused: the id belongs to a run with another input.
+    Conflict,
+}
+
+/// Judges a start whose reference id is already taken by a run of the same workflow version.
+pub fn judge_reference(existing: &RunHead, request: &CreateRun) -> ReferenceDecision {
+    let same_input = existing.input_hash == request.input_hash
+        || request.deprecated_hashes.iter().any(|hash| *hash == existing.input_hash);
+    let policy = request.reference.as_ref().map(|reference| reference.conflict_policy).unwrap_or_default();
+    match policy {
+        _ if same_input => ReferenceDecision::Existing,
+        ConflictPolicy::ReturnExisting => ReferenceDecision::Existing,
+        ConflictPolicy::Error => ReferenceDecision::Conflict,
+    }
+}

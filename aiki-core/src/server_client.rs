@@ -1,0 +1,221 @@
+//! Talking to the server: the trait that the embedded server and the HTTP client implement.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::id::RunId;
+use crate::name::{Name, WorkflowKey};
+use crate::report::{Report, ReportReceipt};
+use crate::run::plan::CreateRun;
+use crate::run::record::TransitionRecord;
+use crate::run::{RunRecord, RunState};
+use crate::time::Timestamp;
+
+/// Why the server did not do what was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ServerError {
+    /// There is no such run.
+    #[error("there is no run {0}")]
+    RunNotFound(RunId),
+    /// There is no run under this reference id.
+    #[error("there is no run of {workflow} with the reference id `{reference_id}`")]
+    ReferenceNotFound {
+        /// The workflow version.
+        workflow: WorkflowKey,
+        /// The reference id.
+        reference_id: String,
+    },
+    /// The reference id belongs to a run with another input.
+    #[error(
+        "the reference id `{reference_id}` belongs to run {run}, which was started with another input: use another \
+         id, or ask for the existing run with ConflictPolicy::ReturnExisting"
+    )]
+    ReferenceConflict {
+        /// The reference id.
+        reference_id: String,
+        /// The run that has it.
+        run: RunId,
+    },
+    /// The run cannot do that in its present state.
+    #[error("{0}")]
+    IllegalTransition(String),
+    /// The request itself is wrong: repeating it cannot help.
+    #[error("the request is refused: {0}")]
+    Invalid(String),
+    /// The claim under which the worker wrote is gone: it must stop working on the run.
+    #[error("the claim on run {0} is gone")]
+    ClaimLost(RunId),
+    /// The server or its store is out of order for now: repeating the request may help.
+    #[error("the server is unavailable: {0}")]
+    Unavailable(String),
+    /// The server does not accept this caller.
+    #[error("the server refuses the caller: {0}")]
+    Unauthorized(String),
+    /// The server's own fault.
+    #[error("the server failed: {0}")]
+    Internal(String),
+}
+
+impl ServerError {
+    /// Whether the same request may succeed later.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, ServerError::Unavailable(_))
+    }
+}
+
+/// The answer to a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CreatedRun {
+    /// The run.
+    pub id: RunId,
+    /// Whether it was there already, under the same reference id.
+    pub existed: bool,
+}
+
+/// A worker asks for runs that were delivered to it.
+#[derive(Clone, Debug)]
+pub struct ClaimRuns {
+    /// The worker, by its unique name of this process start.
+    pub worker: Name,
+    /// The runs.
+    pub runs: Vec<RunId>,
+    /// How long the claim lasts unless it is refreshed.
+    pub lease: Duration,
+}
+
+/// A worker asks for whatever is ready.
+#[derive(Clone, Debug)]
+pub struct ClaimReady {
+    /// The worker, by its unique name of this process start.
+    pub worker: Name,
+    /// The workflow versions that it serves.
+    pub workflows: Vec<WorkflowKey>,
+    /// The pools that it belongs to; empty means runs without a pool.
+    pub pools: Vec<Name>,
+    /// At most so many runs.
+    pub limit: usize,
+    /// How long the claim lasts unless it is refreshed.
+    pub lease: Duration,
+}
+
+/// A run that the worker owns until its lease ends.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClaimedRun {
+    /// The whole run.
+    pub record: RunRecord,
+    /// The claim's number: the worker's reports must carry it.
+    pub epoch: u64,
+    /// How long the claim lasts unless it is refreshed, from the moment the claim was sent.
+    pub lease: Duration,
+}
+
+/// The answer for one run that a worker asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ClaimOutcome {
+    /// The worker owns it.
+    Granted(Box<ClaimedRun>),
+    /// A live lease stands elsewhere: the delivery is neither run nor acknowledged.
+    Owned {
+        /// How long that lease lasts at most.
+        remaining: Duration,
+    },
+    /// The run needs no delivery: acknowledge it.
+    Done,
+}
+
+/// Names a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClaimRef {
+    /// The run.
+    pub run: RunId,
+    /// The claim's number.
+    pub epoch: u64,
+}
+
+/// Whether a claim stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimStatus {
+    /// It stands, for another lease.
+    Held,
+    /// It is gone.
+    Lost,
+}
+
+/// What is known of a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerInfo {
+    /// Its unique name of this process start.
+    pub name: Name,
+    /// When it last claimed, refreshed or reported.
+    pub last_seen: Timestamp,
+    /// The runs it holds, each with the time of its claim.
+    pub holds: Vec<(RunId, Timestamp)>,
+}
+
+/// A run's state together with the revision at which it stood there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunView {
+    /// The revision.
+    pub revision: u64,
+    /// The state.
+    pub state: RunState,
+}
+
+/// The server, as workers and clients see it. One value speaks for one namespace.
+///
+/// All methods are safe to repeat: a start with a reference id finds the run it made, a report is
+/// known by its number, the rest changes nothing the second time or says why.
+///
+/// Cancel safety: dropping a future leaves open whether the request took effect.
+#[async_trait]
+pub trait ServerClient: Send + Sync + 'static {
+    /// The namespace that this client speaks for.
+    fn namespace(&self) -> &Name;
+
+    /// Creates a run, or finds the one with the same reference id.
+    async fn create_run(&self, request: CreateRun) -> Result<CreatedRun, ServerError>;
+
+    /// The whole run.
+    async fn get_run(&self, run: RunId) -> Result<RunRecord, ServerError>;
+
+    /// The run with this reference id.
+    async fn get_run_by_reference(&self, workflow: &WorkflowKey, reference_id: &str) -> Result<RunRecord, ServerError>;
+
+    /// Waits until the run has ended, at most for `timeout`; answers where it stands then.
+    async fn await_run(&self, run: RunId, timeout: Duration) -> Result<RunView, ServerError>;
+
+    /// The run's transitions, oldest first.
+    async fn list_transitions(&self, run: RunId) -> Result<Vec<TransitionRecord>, ServerError>;
+
+    /// Cancels a run.
+    async fn cancel_run(&self, run: RunId, explanation: Option<String>) -> Result<(), ServerError>;
+
+    /// Claims delivered runs. The answers are in the order of the request.
+    async fn claim_runs(&self, request: ClaimRuns) -> Result<Vec<ClaimOutcome>, ServerError>;
+
+    /// Claims whatever is ready, the most urgent and then the oldest first.
+    async fn claim_ready(&self, request: ClaimReady) -> Result<Vec<ClaimedRun>, ServerError>;
+
+    /// Prolongs claims by another lease. The answers are in the order of the request.
+    async fn refresh_runs(
+        &self,
+        worker: &Name,
+        claims: &[ClaimRef],
+        lease: Duration,
+    ) -> Result<Vec<ClaimStatus>, ServerError>;
+
+    /// Gives claims back: the runs are ready at once for other workers. `Lost` means that the claim
+    /// was gone already.
+    async fn release_runs(&self, worker: &Name, claims: &[ClaimRef]) -> Result<Vec<ClaimStatus>, ServerError>;
+
+    /// Records what a worker reports.
+    ///
+    /// # Errors
+    /// [`ServerError::ClaimLost`] when the claim is gone; [`ServerError::Unavailable`] when it is
+    /// worth sending the same report again.
+    async fn report(&self, report: Report) -> Result<ReportReceipt, ServerError>;
+
+    /// The workers that the server has heard of lately, and what each holds.
+    async fn list_workers(&self) -> Result<Vec<WorkerInfo>, ServerError>;
+}

@@ -1,0 +1,1 @@
+//! The orchestrator of Aiki as a library: state machine, stores, timers and announcements.

@@ -1,0 +1,1 @@
+//! In-memory subscriber and publisher for Aiki: unit tests and the embedded default.
