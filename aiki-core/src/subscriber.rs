@@ -11,6 +11,7 @@ use async_trait::async_trait;
 
 use crate::id::RunId;
 use crate::name::{Name, WorkflowKey};
+use crate::server_client::ClaimedRun;
 
 /// What a worker wants to receive.
 #[derive(Clone, Debug)]
@@ -26,7 +27,7 @@ pub struct Subscription {
 }
 
 /// One delivery of a ready run. It stays with its subscriber until it is acknowledged or released.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Delivery {
     /// The run.
     pub run: RunId,
@@ -34,6 +35,8 @@ pub struct Delivery {
     pub workflow: WorkflowKey,
     /// Names the delivery to the subscriber that made it.
     pub receipt: Receipt,
+    /// Set by a subscriber that claims from the server itself: the worker need not claim again.
+    pub claimed: Option<Box<ClaimedRun>>,
 }
 
 /// A subscriber's own name for a delivery.
