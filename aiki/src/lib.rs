@@ -1,1 +1,67 @@
 //! Durable workflows as plain async Rust.
+//!
+//! A workflow calls tasks; every result is recorded by a server. A worker that dies is replaced by
+//! another one that replays the record and goes on where it stopped.
+//!
+//! ```
+//! use std::time::Duration;
+//! use aiki::prelude::*;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), aiki::Error> {
+//! // A task: work with effects. Its result is recorded and never computed again.
+//! let greet = Task::new("greet", |_: TaskContext, name: String| async move {
+//!     Ok::<_, Failure>(format!("Hello {name}"))
+//! })
+//! .retry(RetryStrategy::exponential(3, Duration::from_secs(1)));
+//!
+//! // A workflow: plain async Rust over tasks.
+//! let greeting = Workflow::new("greeting").version("1.0.0", move |run: Run, name: String| {
+//!     let greet = greet.clone();
+//!     async move {
+//!         let text = greet.start(&run, name).await?;
+//!         run.sleep("pause", Duration::from_millis(20)).await; // survives a restart
+//!         Ok::<_, Failure>(format!("{text}!"))
+//!     }
+//! });
+//!
+//! // Everything in one process. `Server::embedded("app.db")` keeps it in a file.
+//! let server = Server::in_memory().await?;
+//! let worker = Worker::builder(server.client()).subscriber(server.subscriber()).build()?;
+//! worker.workflow_registry().add(&greeting);
+//! let running = tokio::spawn({ let worker = worker.clone(); async move { worker.start().await } });
+//!
+//! let handle = greeting.start(&server.client(), "Ada".to_owned()).await?;
+//! assert_eq!(handle.wait().await.expect("the run completes"), "Hello Ada!");
+//!
+//! worker.stop().await;
+//! running.await.expect("the worker did not panic")?;
+//! server.close().await;
+//! # Ok(()) }
+//! ```
+//!
+//! | to | use |
+//! |---|---|
+//! | define | [`Task`], [`Workflow`], [`RetryStrategy`], [`Failure`] |
+//! | work | [`Worker`], [`WorkerConfig`] |
+//! | start and wait | [`Client`], [`StartRun`], [`RunHandle`] |
+//! | host everything here | [`Server`] (feature `embedded`, on by default) |
+//! | write a transport | [`subscriber`], [`publisher`] and the crate `aiki-conformance` |
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(feature = "embedded")]
+mod embedded;
+mod error;
+mod shutdown;
+mod subscribers;
+
+pub mod prelude;
+
+pub use aiki_core::*;
+pub use aiki_runtime::{Entropy, SeededEntropy, SystemClock, SystemEntropy, VirtualClock};
+pub use aiki_worker::{ConfigError, StopReport, Worker, WorkerBuilder, WorkerConfig, WorkerError, WorkerStatus};
+#[cfg(feature = "embedded")]
+pub use embedded::{Server, ServerBuilder};
+pub use error::Error;
+pub use shutdown::shutdown_signal;
+pub use subscribers::SubscriberTypes;

@@ -1,1 +1,7 @@
 //! Real processes and real stores. Never published.
+//!
+//! The programs in `src/bin` are what the tests start, kill and start again; this library is what
+//! both share.
+
+pub mod ledger;
+pub mod pipeline;

@@ -1,0 +1,26 @@
+//! One error for programs that do not care which part said no.
+
+use aiki_core::{ServerError, StartError};
+use aiki_worker::{ConfigError, WorkerError};
+
+/// Anything that can go wrong outside of handlers.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A worker's configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A worker could not start.
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
+    /// A run could not be started.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The server said no, or could not be asked.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// The embedded server could not start.
+    #[cfg(feature = "embedded")]
+    #[error(transparent)]
+    ServerStart(#[from] aiki_server::ServerStartError),
+}

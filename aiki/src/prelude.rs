@@ -1,0 +1,10 @@
+//! What most programs need.
+
+pub use crate::{
+    Client, ConflictPolicy, Failure, HandlerError, Name, Payload, Priority, RetryStrategy, Run, RunError, RunHandle,
+    RunId, ServerError, StartError, StartRun, Task, TaskContext, TaskError, Worker, WorkerConfig, Workflow,
+    WorkflowKey, WorkflowVersion,
+};
+
+#[cfg(feature = "embedded")]
+pub use crate::Server;
