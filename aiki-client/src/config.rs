@@ -99,10 +99,9 @@ mod tests {
 
     #[test]
     fn secrets_do_not_show() {
-        let config: ClientConfig = serde_json::from_str(
-            r#"{"url":"x","apiKey":"k3y","redis":{"host":"h","password":"pa55","db":2}}"#,
-        )
-        .unwrap();
+        let config: ClientConfig =
+            serde_json::from_str(r#"{"url":"x","apiKey":"k3y","redis":{"host":"h","password":"pa55","db":2}}"#)
+                .unwrap();
         let shown = format!("{config:?}");
         assert!(!shown.contains("k3y") && !shown.contains("pa55"), "{shown}");
         assert_eq!(config.api_key.unwrap().reveal(), "k3y");

@@ -146,3 +146,14 @@ pub trait SubscriberFactory: fmt::Debug + Send + Sync + 'static {
     /// The worker's heartbeat must be faster: at most half of it.
     fn claim_min_idle_time(&self) -> Option<Duration>;
 }
+
+#[async_trait]
+impl<F: SubscriberFactory + ?Sized> SubscriberFactory for std::sync::Arc<F> {
+    async fn subscribe(&self, subscription: Subscription) -> Result<Box<dyn Subscriber>, SubscriberError> {
+        (**self).subscribe(subscription).await
+    }
+
+    fn claim_min_idle_time(&self) -> Option<Duration> {
+        (**self).claim_min_idle_time()
+    }
+}

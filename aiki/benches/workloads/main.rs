@@ -43,8 +43,5 @@ fn main() {
 fn print(name: &str, unit: &str, digits: usize, mut values: Vec<f64>) {
     values.sort_by(f64::total_cmp);
     let (min, max) = (values[0], values[values.len() - 1]);
-    println!(
-        "  {name:<34} {:>12.digits$} {unit:<10} ({min:.digits$} to {max:.digits$})",
-        values[values.len() / 2]
-    );
+    println!("  {name:<34} {:>12.digits$} {unit:<10} ({min:.digits$} to {max:.digits$})", values[values.len() / 2]);
 }

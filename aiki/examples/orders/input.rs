@@ -49,7 +49,10 @@ pub struct Input {
 
 pub fn read_orders(path: &Path) -> Result<Input, String> {
     let text = std::fs::read_to_string(path).map_err(|error| {
-        format!("cannot read the orders in {}: {error}\nGive the path of a file with one order per line.", path.display())
+        format!(
+            "cannot read the orders in {}: {error}\nGive the path of a file with one order per line.",
+            path.display()
+        )
     })?;
     let mut input = Input { orders: Vec::new(), skipped: Vec::new() };
     for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {

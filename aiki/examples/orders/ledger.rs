@@ -8,8 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aiki::prelude::*;
-use aiki::run::record::TransitionChange;
 use aiki::run::TaskState;
+use aiki::run::record::TransitionChange;
 use serde::{Deserialize, Serialize};
 
 pub struct Ledger {

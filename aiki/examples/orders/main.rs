@@ -72,10 +72,8 @@ impl<E: std::error::Error + 'static> From<E> for Trouble {
 
 fn arguments(mut args: impl Iterator<Item = String>) -> Result<Arguments, String> {
     let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let mut found = Arguments {
-        orders: here.join("examples/orders.jsonl"),
-        state: here.join("../target/orders-example"),
-    };
+    let mut found =
+        Arguments { orders: here.join("examples/orders.jsonl"), state: here.join("../target/orders-example") };
     while let Some(argument) = args.next() {
         match argument.as_str() {
             "--state" => found.state = args.next().ok_or("--state needs a directory")?.into(),

@@ -11,8 +11,20 @@ use crate::ledger::Audit;
 
 /// How one order ended.
 pub enum Ended {
-    Completed { run: RunId, earlier: bool, took: Option<Duration>, retries: u64, cents: u64 },
-    Failed { run: RunId, earlier: bool, took: Option<Duration>, retries: u64, reason: String },
+    Completed {
+        run: RunId,
+        earlier: bool,
+        took: Option<Duration>,
+        retries: u64,
+        cents: u64,
+    },
+    Failed {
+        run: RunId,
+        earlier: bool,
+        took: Option<Duration>,
+        retries: u64,
+        reason: String,
+    },
     /// The id belongs to an order with another content.
     Conflict,
     Trouble(String),
@@ -115,7 +127,10 @@ impl Summary {
         println!("conflicting orders     {:>8}   {}", self.conflicts.len(), self.conflicts.join(", "));
         println!("task retries           {:>8}", self.retries);
         println!("charges in the ledger  {:>8}", audit.charges);
-        println!("  repeated by a crash  {:>8}   before they were recorded, under the same key", audit.repeated_by_crash);
+        println!(
+            "  repeated by a crash  {:>8}   before they were recorded, under the same key",
+            audit.repeated_by_crash
+        );
         println!("  after being recorded {:>8}   must be 0", audit.charged_after_recorded);
         println!("throughput             {rate:>8.0}   runs/s");
         println!("start to end           p50 {}, p99 {}", self.percentile(50), self.percentile(99));

@@ -27,10 +27,8 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
 
     let server = Server::embedded(directory.join("aiki.db")).await?;
     let client = server.client();
-    let worker = Worker::builder(client.clone())
-        .max_concurrent_workflow_runs(8)
-        .subscriber(server.subscriber())
-        .build()?;
+    let worker =
+        Worker::builder(client.clone()).max_concurrent_workflow_runs(8).subscriber(server.subscriber()).build()?;
     worker.workflow_registry().add(&pipeline);
     let running = worker.clone();
     let running = tokio::spawn(async move { running.start().await });
