@@ -46,7 +46,7 @@ impl fmt::Display for Timestamp {
 /// Whole milliseconds of `duration`, rounded up, so that a wait is never shorter than asked for.
 pub fn ceil_millis(duration: Duration) -> u64 {
     let whole = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    if duration.subsec_nanos() % 1_000_000 == 0 { whole } else { whole.saturating_add(1) }
+    if duration.subsec_nanos().is_multiple_of(1_000_000) { whole } else { whole.saturating_add(1) }
 }
 
 /// Tells the time. Core never asks the operating system; whoever composes the program says how.

@@ -25,7 +25,7 @@ pub enum RunError<E> {
     /// The run failed in a way that its own error type cannot express: the handler panicked, its code
     /// diverged from the record, its input could not be read.
     #[error("the run failed: {0}")]
-    Engine(ErrorObject),
+    Engine(Box<ErrorObject>),
     /// The run was cancelled.
     #[error("the run was cancelled{}", explanation.as_ref().map(|text| format!(": {text}")).unwrap_or_default())]
     Cancelled {
@@ -119,7 +119,9 @@ impl<O: DeserializeOwned, E: HandlerError> RunHandle<O, E> {
                     let error = cause.error().cloned().unwrap_or_else(|| {
                         ErrorObject::new("RunFailed", "the run failed and its worker did not tell the error")
                     });
-                    return Err(E::from_object(error).map_or_else(RunError::Engine, RunError::Failed));
+                    return Err(
+                        E::from_object(error).map_or_else(|error| RunError::Engine(Box::new(error)), RunError::Failed)
+                    );
                 }
                 _ => {}
             }

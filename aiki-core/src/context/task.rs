@@ -162,7 +162,7 @@ where
                 let Some(error) = error.take() else { return Poll::Pending };
                 let task = FailedTask { id: this.shared.id.task(0), name: (&*this.name).into(), attempts: 0 };
                 this.done = true;
-                return Poll::Ready(Err(TaskError::Engine { error, task }));
+                return Poll::Ready(Err(TaskError::Engine { error: Box::new(error), task }));
             }
         };
         loop {
@@ -213,12 +213,12 @@ fn read_outcome<O: DeserializeOwned, E: HandlerError>(
 ) -> Result<O, TaskError<E>> {
     match outcome {
         StepOutcome::Completed(output) => Payload::decode(output.as_ref()).map_err(|error| TaskError::Engine {
-            error: ErrorObject::from_error("TaskOutputError", &error),
+            error: Box::new(ErrorObject::from_error("TaskOutputError", &error)),
             task: FailedTask { id, name: (&**name).into(), attempts: 0 },
         }),
         StepOutcome::Failed(error, task) => Err(TaskError::from_recorded(error, task)),
         StepOutcome::Slept { .. } => Err(TaskError::Engine {
-            error: ErrorObject::new("EngineError", "a task's step ended as a sleep"),
+            error: Box::new(ErrorObject::new("EngineError", "a task's step ended as a sleep")),
             task: FailedTask { id, name: (&**name).into(), attempts: 0 },
         }),
     }

@@ -44,12 +44,13 @@ use crate::retry::RetryStrategy;
 pub struct Task<I, O, E = Failure> {
     name: Arc<str>,
     retry: RetryStrategy,
-    retry_if: Option<Arc<dyn Fn(&E) -> bool + Send + Sync>>,
+    retry_if: Option<Retryable<E>>,
     handler: Arc<dyn Fn(TaskContext, I) -> AttemptFuture<O, E> + Send + Sync>,
     body: TaskBody,
     types: PhantomData<fn(I) -> (O, E)>,
 }
 
+type Retryable<E> = Arc<dyn Fn(&E) -> bool + Send + Sync>;
 type AttemptFuture<O, E> = std::pin::Pin<Box<dyn Future<Output = Result<O, E>> + Send>>;
 
 impl<I, O, E> Task<I, O, E>
@@ -106,7 +107,7 @@ where
     /// Only errors for which `retryable` holds are retried; the others fail the task at once.
     /// An untyped error says so itself: [`Failure::non_retryable`].
     pub fn retry_if(mut self, retryable: impl Fn(&E) -> bool + Send + Sync + 'static) -> Self {
-        let retryable: Arc<dyn Fn(&E) -> bool + Send + Sync> = Arc::new(retryable);
+        let retryable: Retryable<E> = Arc::new(retryable);
         self.body = erase(self.handler.clone(), Some(retryable.clone()));
         self.retry_if = Some(retryable);
         self
@@ -176,7 +177,7 @@ impl<I, O, E> std::fmt::Debug for Task<I, O, E> {
 /// mended by another attempt.
 fn erase<I, O, E>(
     handler: Arc<dyn Fn(TaskContext, I) -> AttemptFuture<O, E> + Send + Sync>,
-    retry_if: Option<Arc<dyn Fn(&E) -> bool + Send + Sync>>,
+    retry_if: Option<Retryable<E>>,
 ) -> TaskBody
 where
     I: DeserializeOwned + Send + 'static,

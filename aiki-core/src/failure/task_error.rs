@@ -43,7 +43,7 @@ pub enum TaskError<E> {
     /// output could not be read or written, a payload was too large, or a peer recorded a foreign error.
     Engine {
         /// What happened.
-        error: ErrorObject,
+        error: Box<ErrorObject>,
         /// The task that failed.
         task: FailedTask,
     },
@@ -71,7 +71,7 @@ impl<E: HandlerError> TaskError<E> {
     pub(crate) fn from_recorded(error: ErrorObject, task: FailedTask) -> Self {
         match E::from_object(error) {
             Ok(error) => TaskError::Failed { error, task },
-            Err(error) => TaskError::Engine { error, task },
+            Err(error) => TaskError::Engine { error: Box::new(error), task },
         }
     }
 }
@@ -96,7 +96,7 @@ impl From<TaskError<Failure>> for Failure {
         let text = error.to_string();
         let (cause, task) = match error {
             TaskError::Failed { error, task } => (error.into_object(), task),
-            TaskError::Engine { error, task } => (error, task),
+            TaskError::Engine { error, task } => (*error, task),
         };
         let mut object = ErrorObject::new("TaskError", text);
         object.cause = Some(Box::new(cause));

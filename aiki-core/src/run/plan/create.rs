@@ -108,8 +108,8 @@ pub enum ReferenceDecision {
 
 /// Judges a start whose reference id is already taken by a run of the same workflow version.
 pub fn judge_reference(existing: &RunHead, request: &CreateRun) -> ReferenceDecision {
-    let same_input = existing.input_hash == request.input_hash
-        || request.deprecated_hashes.iter().any(|hash| *hash == existing.input_hash);
+    let same_input =
+        existing.input_hash == request.input_hash || request.deprecated_hashes.contains(&existing.input_hash);
     let policy = request.reference.as_ref().map(|reference| reference.conflict_policy).unwrap_or_default();
     match policy {
         _ if same_input => ReferenceDecision::Existing,
