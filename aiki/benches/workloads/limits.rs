@@ -10,7 +10,7 @@ use rusqlite::{Connection, params};
 use crate::print;
 
 /// 4 KiB appends, each made durable.
-pub fn fdatasync(directory: &Path, repeats: usize) {
+pub(crate) fn fdatasync(directory: &Path, repeats: usize) {
     const APPENDS: u32 = 500;
     let path = directory.join("append");
     let values = (0..repeats)
@@ -29,7 +29,7 @@ pub fn fdatasync(directory: &Path, repeats: usize) {
 }
 
 /// Rows of 600 bytes under ascending 16-byte keys, WAL, `synchronous=FULL`.
-pub fn sqlite(directory: &Path, repeats: usize, per_transaction: u64, rows: u64) {
+pub(crate) fn sqlite(directory: &Path, repeats: usize, per_transaction: u64, rows: u64) {
     let values = (0..repeats)
         .map(|repeat| {
             let path = directory.join(format!("raw-{per_transaction}-{repeat}.db"));

@@ -64,7 +64,7 @@ impl Rig {
     }
 }
 
-pub fn throughput(runtime: &Runtime, directory: &Path, steps: usize, runs: usize, repeats: usize) {
+pub(crate) fn throughput(runtime: &Runtime, directory: &Path, steps: usize, runs: usize, repeats: usize) {
     let (mut rates, mut cpu) = (Vec::new(), Vec::new());
     for repeat in 0..repeats {
         let database = directory.join(format!("w{steps}-{repeat}.db"));
@@ -90,7 +90,7 @@ pub fn throughput(runtime: &Runtime, directory: &Path, steps: usize, runs: usize
     print("processor time per 1,000 runs", "s", 3, cpu);
 }
 
-pub fn idle_latency(runtime: &Runtime, directory: &Path, steps: usize, runs: usize) {
+pub(crate) fn idle_latency(runtime: &Runtime, directory: &Path, steps: usize, runs: usize) {
     let database = directory.join(format!("idle-{steps}.db"));
     runtime.block_on(async {
         let rig = rig(&database).await;

@@ -6,23 +6,23 @@ use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Order {
-    pub id: String,
-    pub city: String,
-    pub card: String,
-    pub items: Vec<Item>,
+pub(crate) struct Order {
+    pub(crate) id: String,
+    pub(crate) city: String,
+    pub(crate) card: String,
+    pub(crate) items: Vec<Item>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Item {
-    pub sku: String,
-    pub quantity: u32,
-    pub cents: u64,
+pub(crate) struct Item {
+    pub(crate) sku: String,
+    pub(crate) quantity: u32,
+    pub(crate) cents: u64,
 }
 
 impl Order {
-    pub fn cents(&self) -> u64 {
+    pub(crate) fn cents(&self) -> u64 {
         self.items.iter().map(|item| u64::from(item.quantity) * item.cents).sum()
     }
 
@@ -37,17 +37,17 @@ impl Order {
     }
 }
 
-pub struct Skipped {
-    pub line: usize,
-    pub reason: String,
+pub(crate) struct Skipped {
+    pub(crate) line: usize,
+    pub(crate) reason: String,
 }
 
-pub struct Input {
-    pub orders: Vec<Order>,
-    pub skipped: Vec<Skipped>,
+pub(crate) struct Input {
+    pub(crate) orders: Vec<Order>,
+    pub(crate) skipped: Vec<Skipped>,
 }
 
-pub fn read_orders(path: &Path) -> Result<Input, String> {
+pub(crate) fn read_orders(path: &Path) -> Result<Input, String> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         format!(
             "cannot read the orders in {}: {error}\nGive the path of a file with one order per line.",

@@ -12,7 +12,7 @@ use aiki::run::TaskState;
 use aiki::run::record::TransitionChange;
 use serde::{Deserialize, Serialize};
 
-pub struct Ledger {
+pub(crate) struct Ledger {
     path: PathBuf,
     file: Mutex<File>,
 }
@@ -27,22 +27,22 @@ struct Line {
 
 /// What the ledger says once everything is done.
 #[derive(Debug, Default)]
-pub struct Audit {
+pub(crate) struct Audit {
     /// Lines in the ledger.
-    pub charges: usize,
+    pub(crate) charges: usize,
     /// Charges that a crash repeated before their result was recorded. The gateway knows their key.
-    pub repeated_by_crash: usize,
+    pub(crate) repeated_by_crash: usize,
     /// Charges made after their result was recorded. Must be 0.
-    pub charged_after_recorded: usize,
+    pub(crate) charged_after_recorded: usize,
 }
 
 impl Ledger {
-    pub fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(path)?;
         Ok(Self { path: path.to_owned(), file: Mutex::new(file) })
     }
 
-    pub fn charge(&self, order: &str, key: &str, cents: u64) -> io::Result<()> {
+    pub(crate) fn charge(&self, order: &str, key: &str, cents: u64) -> io::Result<()> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let line = Line { order: order.into(), key: key.into(), cents, at_ms: now.as_millis() as u64 };
         // One write per line: a kill cannot tear it.
@@ -51,7 +51,7 @@ impl Ledger {
     }
 
     /// Compares the ledger with what the server recorded.
-    pub async fn audit<I, O, E>(
+    pub(crate) async fn audit<I, O, E>(
         &self,
         client: &Client,
         _workflow: &WorkflowVersion<I, O, E>,

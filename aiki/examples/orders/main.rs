@@ -101,7 +101,7 @@ async fn run(arguments: Arguments) -> Result<bool, Trouble> {
     for number in 1..=2 {
         let worker = Worker::builder(client.clone())
             .id(format!("worker-{number}"))
-            .max_concurrent_workflow_runs(16)
+            .max_concurrent_workflow_runs(5)
             .subscriber(server.subscriber())
             .build()?;
         worker.workflow_registry().add(&order_processing);

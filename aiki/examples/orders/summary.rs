@@ -10,7 +10,7 @@ use crate::input::Input;
 use crate::ledger::Audit;
 
 /// How one order ended.
-pub enum Ended {
+pub(crate) enum Ended {
     Completed {
         run: RunId,
         earlier: bool,
@@ -30,7 +30,7 @@ pub enum Ended {
     Trouble(String),
 }
 
-pub struct Summary {
+pub(crate) struct Summary {
     bar: ProgressBar,
     skipped: usize,
     completed: usize,
@@ -46,7 +46,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    pub fn new(input: &Input) -> Self {
+    pub(crate) fn new(input: &Input) -> Self {
         let bar = ProgressBar::new(input.orders.len() as u64);
         if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} orders  {per_sec}  {msg}") {
             bar.set_style(style);
@@ -67,7 +67,7 @@ impl Summary {
         }
     }
 
-    pub fn add(&mut self, (order, ended): (String, Ended)) {
+    pub(crate) fn add(&mut self, (order, ended): (String, Ended)) {
         self.bar.inc(1);
         match ended {
             Ended::Completed { run, earlier, took, retries, cents } => {
@@ -91,18 +91,18 @@ impl Summary {
         self.retries += retries;
     }
 
-    pub fn finish(&mut self, elapsed: Duration) {
+    pub(crate) fn finish(&mut self, elapsed: Duration) {
         self.elapsed = elapsed;
         self.took.sort();
         self.bar.finish_and_clear();
     }
 
-    pub fn runs(&self) -> impl Iterator<Item = RunId> + '_ {
+    pub(crate) fn runs(&self) -> impl Iterator<Item = RunId> + '_ {
         self.runs.iter().copied()
     }
 
     /// Nothing went wrong that the file of orders did not ask for.
-    pub fn is_sound(&self) -> bool {
+    pub(crate) fn is_sound(&self) -> bool {
         self.trouble.is_empty()
     }
 
@@ -113,7 +113,7 @@ impl Summary {
         }
     }
 
-    pub fn print(&self, audit: &Audit) {
+    pub(crate) fn print(&self, audit: &Audit) {
         let failed: usize = self.failed.values().sum();
         let here = self.completed + failed - self.earlier;
         let rate = here as f64 / self.elapsed.as_secs_f64().max(1e-9);

@@ -11,7 +11,7 @@ use crate::ledger::Ledger;
 
 /// What the payment gateway answers when it does not charge.
 #[derive(Clone, Debug, Serialize, Deserialize, thiserror::Error)]
-pub enum PaymentError {
+pub(crate) enum PaymentError {
     #[error("the card was declined")]
     Declined,
     #[error("the gateway timed out")]
@@ -22,7 +22,7 @@ pub enum PaymentError {
 
 /// Why an order failed. The caller gets it back as it is.
 #[derive(Clone, Debug, Serialize, Deserialize, thiserror::Error)]
-pub enum OrderError {
+pub(crate) enum OrderError {
     #[error(transparent)]
     Payment(#[from] TaskError<PaymentError>),
     #[error(transparent)]
@@ -31,12 +31,12 @@ pub enum OrderError {
 
 #[derive(Clone, Debug, Serialize, Deserialize, thiserror::Error)]
 #[error("{sku} is not in the catalogue")]
-pub struct WarehouseError {
+pub(crate) struct WarehouseError {
     sku: String,
 }
 
 impl OrderError {
-    pub fn reason(&self) -> String {
+    pub(crate) fn reason(&self) -> String {
         match self {
             OrderError::Payment(TaskError::Failed { error, .. }) => error.to_string(),
             OrderError::Warehouse(TaskError::Failed { error, .. }) => error.to_string(),
@@ -46,18 +46,18 @@ impl OrderError {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Receipt {
-    pub key: String,
-    pub cents: u64,
+pub(crate) struct Receipt {
+    pub(crate) key: String,
+    pub(crate) cents: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Shipped {
-    pub cents: u64,
-    pub parcel: String,
+pub(crate) struct Shipped {
+    pub(crate) cents: u64,
+    pub(crate) parcel: String,
 }
 
-pub fn define(ledger: Arc<Ledger>) -> WorkflowVersion<Order, Shipped, OrderError> {
+pub(crate) fn define(ledger: Arc<Ledger>) -> WorkflowVersion<Order, Shipped, OrderError> {
     let reserve = Task::new("reserve-stock", reserve_stock);
     let charge = Task::new("charge-card", move |cx: TaskContext, order: Order| {
         let ledger = ledger.clone();
@@ -80,7 +80,7 @@ pub fn define(ledger: Arc<Ledger>) -> WorkflowVersion<Order, Shipped, OrderError
 }
 
 async fn reserve_stock(_: TaskContext, order: Order) -> Result<(), WarehouseError> {
-    tokio::time::sleep(Duration::from_millis(5)).await;
+    tokio::time::sleep(Duration::from_millis(30)).await;
     match order.items.iter().find(|item| item.sku.starts_with("unknown")) {
         Some(item) => Err(WarehouseError { sku: item.sku.clone() }),
         None => Ok(()),
@@ -90,7 +90,7 @@ async fn reserve_stock(_: TaskContext, order: Order) -> Result<(), WarehouseErro
 /// A gateway that declines some cards and times out twice for others. The key lets it recognise a
 /// request that a crash repeated.
 async fn charge_card(ledger: &Ledger, cx: TaskContext, order: Order) -> Result<Receipt, PaymentError> {
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    tokio::time::sleep(Duration::from_millis(120)).await;
     if order.card.ends_with("declined") {
         return Err(PaymentError::Declined);
     }
@@ -103,6 +103,6 @@ async fn charge_card(ledger: &Ledger, cx: TaskContext, order: Order) -> Result<R
 }
 
 async fn ship_parcel(cx: TaskContext, order: Order) -> Result<String, WarehouseError> {
-    tokio::time::sleep(Duration::from_millis(5)).await;
+    tokio::time::sleep(Duration::from_millis(30)).await;
     Ok(format!("{}-{}", order.city.to_lowercase(), cx.idempotency_key()))
 }
