@@ -139,6 +139,11 @@ pub struct RunIdSource {
 }
 
 impl RunIdSource {
+    /// A source that goes on behind `last`, the highest id made so far.
+    pub fn after(last: RunId) -> Self {
+        Self { last: last.0 }
+    }
+
     /// The next id: `now` in the first 48 bits, then 56 bits of `entropy`, then the ordinal bits.
     /// When that would not ascend, the previous id plus one instead.
     pub fn next(&mut self, now: Timestamp, entropy: u64) -> RunId {

@@ -1,1 +1,47 @@
 //! The orchestrator of Aiki as a library: state machine, stores, timers and announcements.
+//!
+//! [`Server::builder`] starts one inside the program; [`Server::client`] speaks to it. Every rule
+//! about runs lives in `aiki-core`; this crate stores what the plans say and performs what follows
+//! from them:
+//!
+//! * the *lane* takes requests in, plans those that queued during the last commit together, and
+//!   commits them in one transaction
+//! * the *storage* keeps one row per run (memory or SQLite)
+//! * the *effects* of a commit: announcements of ready runs, timers, wake-ups of those who wait
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use aiki_core::{Failure, Run, Workflow};
+//! use aiki_server::Server;
+//!
+//! let server = Server::builder().start().await?;
+//! let greeting = Workflow::new("greeting")
+//!     .version("1.0.0", |_: Run, name: String| async move { Ok::<_, Failure>(format!("hello {name}")) });
+//! let run = greeting.start(&server.client(), "world".to_owned()).await?;
+//! assert_eq!(run.state().await?.status().as_str(), "queued");
+//! server.close().await;
+//! # Ok(())
+//! # }
+//! ```
+
+#![cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "only a store with a disk needs the lane's thread"))]
+
+mod announcer;
+mod builder;
+mod effects;
+mod lane;
+mod local_client;
+mod operation;
+mod readers;
+mod record;
+mod server;
+mod storage;
+mod timer;
+mod validate;
+mod watchers;
+mod workers;
+
+pub use builder::{ServerBuilder, ServerStartError};
+pub use local_client::LocalClient;
+pub use server::Server;

@@ -1,1 +1,77 @@
-//! The suite for server implementations.
+//! What an implementation of [`ServerClient`](aiki_core::ServerClient) with a server behind it must do.
+//!
+//! Implement [`ServerHarness`] and call [`server_conformance!`](crate::server_conformance): every
+//! case becomes a test of its own.
+
+pub mod cases;
+mod driver;
+mod harness;
+mod recorder;
+
+pub use driver::{LEASE, Pass, as_claimed, claim, create, ready_request, request, try_claim, workflow};
+pub use harness::ServerHarness;
+pub use recorder::Recorder;
+
+/// Makes a test of every case. Give it the test attribute and an expression that makes a harness; it
+/// may await.
+///
+/// ```text
+/// aiki_conformance::server_conformance!(#[tokio::test(start_paused = true)] Memory::start().await);
+/// ```
+#[macro_export]
+macro_rules! server_conformance {
+    (#[$test:meta] $harness:expr) => {
+        $crate::server_conformance!(@cases #[$test] $harness;
+            create::a_new_run_is_queued_and_announced,
+            create::the_same_reference_finds_the_same_run,
+            create::a_reference_with_another_input_is_refused,
+            create::a_reference_with_another_input_finds_the_run_when_asked_to,
+            create::an_older_hash_of_the_same_input_counts_as_equal,
+            create::references_belong_to_one_version,
+            create::a_delayed_run_is_ready_on_time_and_not_before,
+            create::concurrent_starts_with_one_reference_make_one_run,
+            create::a_payload_over_the_limit_is_refused_before_it_is_stored,
+            create::names_and_retries_that_cannot_be_used_are_refused,
+            claim::two_workers_fight_and_one_wins,
+            claim::a_claimed_run_is_owned_and_an_ended_one_is_done,
+            claim::answers_come_in_the_order_of_the_request,
+            claim::ready_runs_come_by_urgency_and_then_by_age,
+            claim::ready_runs_of_other_versions_and_pools_are_left_alone,
+            claim::an_expired_lease_is_recovered_and_announced,
+            claim::a_refreshed_lease_lives_on,
+            claim::a_refresh_of_a_lost_claim_says_so,
+            claim::a_released_run_is_ready_at_once,
+            claim::workers_are_listed_with_what_they_hold,
+            report::the_old_epoch_is_refused_after_a_reclaim,
+            report::a_repeated_report_changes_nothing,
+            report::an_older_report_is_out_of_order,
+            report::an_illegal_report_changes_nothing,
+            report::a_whole_run_is_recorded,
+            report::a_long_history_comes_back_whole,
+            report::a_report_over_the_limit_is_refused,
+            timers::a_sleep_ends_on_time_and_not_before,
+            timers::two_sleeps_that_were_joined_end_together,
+            timers::a_parked_task_is_ready_for_its_next_attempt,
+            timers::a_retry_of_the_run_discards_failed_tasks,
+            timers::a_ready_run_that_nobody_takes_is_announced_again,
+            control::a_running_run_is_cancelled_and_its_worker_loses_the_claim,
+            control::a_sleeping_run_is_cancelled,
+            control::an_ended_run_cannot_be_cancelled,
+            reading::a_long_poll_wakes_when_the_run_ends,
+            reading::a_long_poll_that_times_out_tells_the_state,
+            reading::waiting_for_an_ended_run_answers_at_once,
+            reading::every_transition_is_listed_in_order,
+            reading::namespaces_do_not_see_each_other,
+            reading::unknown_runs_and_references_are_not_found,
+        );
+    };
+    (@cases #[$test:meta] $harness:expr; $($group:ident :: $case:ident),+ $(,)?) => {
+        $(
+            #[$test]
+            async fn $case() {
+                let harness = $harness;
+                $crate::server::cases::$group::$case(&harness).await;
+            }
+        )+
+    };
+}

@@ -1,6 +1,6 @@
 //! The machine itself. See the [module](super) for its two sides.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::Location;
 use std::time::Duration;
 
@@ -14,6 +14,10 @@ use crate::report::{Report, Transition};
 use crate::retry::RetryStrategy;
 use crate::run::{FailureCause, RunRecord, SleepState, TaskState};
 use crate::time::Timestamp;
+
+/// A handler that is still awake after so many polls counts as at rest: a body that wakes itself
+/// without end must not hold up its siblings.
+const RESTLESS_POLLS: u32 = 64;
 
 /// Settings of a machine.
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +84,11 @@ pub struct RunMachine {
     steps: Vec<Step>,
     /// Recorded outcomes that the handler has asked for, by their place in the settle order.
     releasable: BTreeMap<u64, StepId>,
+    /// Steps that ended here and whose turn has not come.
+    ended: VecDeque<StepId>,
     held: Vec<StepId>,
+    /// Parked tasks that the handler has dropped since it last came to rest.
+    dropped: BTreeSet<StepId>,
     timers: BTreeSet<(Timestamp, StepId)>,
     /// Steps whose state changed in a way that their future should look at.
     woken: Vec<StepId>,
@@ -96,6 +104,11 @@ pub struct RunMachine {
     parked: usize,
     seen: Option<u64>,
     silent: bool,
+    /// The handler has come to rest since it was given the last outcome. Only then it is given the
+    /// next one, live as in replay, so that it cannot tell the two apart.
+    at_rest: bool,
+    /// Polls of the handler since it last came to rest.
+    restless: u32,
     drawn: u64,
     last_call: Option<&'static Location<'static>>,
 }
@@ -117,7 +130,9 @@ impl RunMachine {
             recorded: Recorded::new(&mut record),
             steps: Vec::new(),
             releasable: BTreeMap::new(),
+            ended: VecDeque::new(),
             held: Vec::new(),
+            dropped: BTreeSet::new(),
             timers: BTreeSet::new(),
             woken: Vec::new(),
             draft: Vec::new(),
@@ -130,6 +145,8 @@ impl RunMachine {
             parked: 0,
             silent: record.seen.is_some(),
             seen: record.seen,
+            at_rest: false,
+            restless: 0,
             drawn: 0,
             last_call: None,
         }
@@ -220,6 +237,8 @@ impl RunMachine {
             }
             return id;
         }
+        // As the server counts: a sleep takes a millisecond at least.
+        let duration = duration.max(Duration::from_millis(1));
         let ordinal = self.next_sleep;
         self.next_sleep += 1;
         self.draft.push(Transition::SleepOpened { ordinal, name: name.to_owned(), duration });
@@ -256,11 +275,12 @@ impl RunMachine {
             // The settle order is the order in which the handler sees outcomes, so a sleep is over
             // when it is looked at, not when its time comes.
             StepState::Due => {
-                step.state = StepState::Done;
-                if let StepKind::Sleep { ordinal } = step.kind {
-                    self.draft.push(Transition::SleepCompleted { ordinal });
+                let outcome = StepOutcome::Slept { early: false };
+                if !self.end_step(id, outcome.clone()) {
+                    return StepPoll::Pending;
                 }
-                StepPoll::Ready(StepOutcome::Slept { early: false })
+                self.steps[id.0].state = StepState::Done;
+                StepPoll::Ready(outcome)
             }
             StepState::Executable => match &step.kind {
                 StepKind::Task { id: Some(task), attempts, .. } => {
@@ -281,8 +301,8 @@ impl RunMachine {
         let (id, made) = (*id, *attempts);
         let failure = match result {
             Ok(output) => {
-                self.draft.push(Transition::TaskCompleted { id, attempts: made, output: output.clone() });
-                return self.set(step, StepState::Settled(StepOutcome::Completed(output)));
+                self.end_step(step, StepOutcome::Completed(output));
+                return;
             }
             Err(failure) => failure,
         };
@@ -299,17 +319,59 @@ impl RunMachine {
             }
             None => {
                 let failed = FailedTask { id, name: call.name.as_str().into(), attempts: made };
-                let error = failure.into_object();
-                self.draft.push(Transition::TaskFailed { id, attempts: made, error: error.clone() });
-                self.set(step, StepState::Settled(StepOutcome::Failed(error, failed)));
+                self.end_step(step, StepOutcome::Failed(failure.into_object(), failed));
             }
         }
+    }
+
+    /// A step ended here: its outcome is handed out at once when the handler is at rest, and in its
+    /// turn otherwise. Answers whether it was handed out.
+    fn end_step(&mut self, id: StepId, outcome: StepOutcome) -> bool {
+        let now = self.at_rest && self.ended.is_empty() && self.releasable.is_empty();
+        if now {
+            self.hand_out(id, outcome);
+        } else {
+            self.ended.push_back(id);
+            self.set(id, StepState::Ended(outcome));
+        }
+        now
+    }
+
+    /// Writes down that a step ended and lets the handler see it.
+    fn hand_out(&mut self, id: StepId, outcome: StepOutcome) {
+        let transition = match (&self.steps[id.0].kind, &outcome) {
+            (StepKind::Task { id: Some(task), attempts, .. }, StepOutcome::Completed(output)) => {
+                Transition::TaskCompleted { id: *task, attempts: *attempts, output: output.clone() }
+            }
+            (StepKind::Task { .. }, StepOutcome::Failed(error, task)) => {
+                Transition::TaskFailed { id: task.id, attempts: task.attempts, error: error.clone() }
+            }
+            (StepKind::Sleep { ordinal }, _) => Transition::SleepCompleted { ordinal: *ordinal },
+            (StepKind::Task { .. }, _) => return,
+        };
+        self.draft.push(transition);
+        self.set(id, StepState::Settled(outcome));
+        self.at_rest = false;
     }
 
     /// The handler dropped a step's future before it ended.
     pub fn abandon(&mut self, id: StepId) {
         self.held.retain(|held| *held != id);
+        let step = &self.steps[id.0];
+        if matches!((&step.state, &step.kind), (StepState::Parked { .. }, StepKind::Task { .. })) && self.is_open() {
+            self.dropped.insert(id);
+        }
         self.set(id, StepState::Done);
+    }
+
+    /// The server must not go on waking the run for tasks that nobody waits for any more: a parked
+    /// task that was dropped counts as under way, as every other task that is dropped before its end.
+    fn announce_dropped(&mut self) {
+        while let Some(id) = self.dropped.pop_first() {
+            if let StepKind::Task { id: Some(task), attempts, .. } = &self.steps[id.0].kind {
+                self.draft.push(Transition::TaskRestarted { id: *task, attempts: attempts + 1 });
+            }
+        }
     }
 
     // ---- the host's side ----
@@ -337,20 +399,46 @@ impl RunMachine {
         }
     }
 
+    /// The handler is about to be polled.
+    pub fn begin_poll(&mut self) {
+        self.restless = self.restless.saturating_add(1);
+    }
+
+    /// Whether the handler was polled so often without coming to rest that it counts as at rest.
+    pub fn is_restless(&self) -> bool {
+        self.restless >= RESTLESS_POLLS
+    }
+
     /// The handler was polled, has not ended, and nothing in the process has woken it since.
-    /// Decides what is next: hand out a recorded outcome, go live, diverge, suspend, or wait.
-    pub fn settle_poll(&mut self, now: Timestamp) {
+    /// Decides what is next: hand out an outcome, go live, diverge, suspend, or wait.
+    ///
+    /// Answers whether a step was moved. When no future waits on that step, so that nothing was
+    /// woken, call it again: each call moves a step that no later call moves, so that it ends.
+    #[must_use = "a step that nobody waits on may have been moved: go on"]
+    pub fn settle_poll(&mut self, now: Timestamp) -> bool {
+        self.restless = 0;
         if !self.is_open() {
-            return;
+            return false;
         }
+        self.announce_dropped();
         if let Some((settled, id)) = self.releasable.pop_first() {
-            self.silent = self.seen.is_some_and(|seen| settled <= seen);
+            // What was once new does not become old again.
+            self.silent &= self.seen.is_some_and(|seen| settled <= seen);
             if let StepState::Recorded(outcome) = std::mem::replace(&mut self.steps[id.0].state, StepState::Done) {
                 self.steps[id.0].state = StepState::Settled(outcome);
                 self.woken.push(id);
+                self.at_rest = false;
             }
-            return;
+            return true;
         }
+        if let Some(id) = self.ended.pop_front() {
+            if let StepState::Ended(outcome) = std::mem::replace(&mut self.steps[id.0].state, StepState::Done) {
+                self.hand_out(id, outcome);
+                self.woken.push(id);
+            }
+            return true;
+        }
+        self.at_rest = true;
         self.silent = false;
         if self.phase == Phase::Replaying {
             self.phase = Phase::Live;
@@ -362,14 +450,17 @@ impl RunMachine {
             }
         }
         if !self.settle_held() {
-            return;
+            return false;
         }
         self.handle_timeout(now);
-        if self.woken.is_empty() && self.busy == 0 && self.parked > 0 && !self.due_within(now, self.config.inline_wait)
-        {
+        if !self.woken.is_empty() {
+            return true;
+        }
+        if self.busy == 0 && self.parked > 0 && !self.due_within(now, self.config.inline_wait) {
             self.draft.push(Transition::Suspended);
             self.phase = Phase::Closing(Close::Suspended);
         }
+        false
     }
 
     /// New tasks that were held back either go ahead or are a divergence. No recorded outcome is left
@@ -398,6 +489,7 @@ impl RunMachine {
         if !self.is_open() {
             return;
         }
+        self.announce_dropped();
         let failure = match result {
             Ok(output) => match Payload::check_size(output.as_ref(), self.config.payload_limit) {
                 Ok(()) => {
@@ -437,9 +529,13 @@ impl RunMachine {
         }
     }
 
-    /// What the host has to do next, if anything.
+    /// What the host has to do next, if anything. What a handler does about an outcome leaves in the
+    /// same report as the outcome: nothing leaves before it has come to rest.
     pub fn poll_action(&mut self) -> Option<Action> {
         if matches!(self.phase, Phase::Replaying | Phase::Closed) || self.in_flight.is_some() {
+            return None;
+        }
+        if self.phase == Phase::Live && !self.at_rest {
             return None;
         }
         if self.draft.is_empty() {
@@ -553,6 +649,7 @@ impl RunMachine {
             | StepState::Interrupted
             | StepState::Executable
             | StepState::Due
+            | StepState::Ended(_)
             | StepState::Settled(_)
             | StepState::Done => return,
         };

@@ -83,11 +83,7 @@ impl Pass {
         if self.wake.take() {
             self.poll_handler();
         }
-        if self.future.is_some() && !self.wake.is_set() {
-            let now = self.shared.clock.now();
-            self.shared.lock().machine.settle_poll(now);
-            self.shared.wake_steps();
-        }
+        self.settle();
         let mut state = self.shared.lock();
         let action = state.machine.poll_action();
         if !state.machine.is_open() {
@@ -104,8 +100,22 @@ impl Pass {
         }
     }
 
+    /// Lets the machine decide what follows, once the handler has come to rest. A step that moves
+    /// while nobody waits on it wakes nobody: then the next one is moved.
+    fn settle(&mut self) {
+        while self.future.is_some() && (!self.wake.is_set() || self.shared.lock().machine.is_restless()) {
+            let now = self.shared.clock.now();
+            let moved = self.shared.lock().machine.settle_poll(now);
+            self.shared.wake_steps();
+            if !moved {
+                break;
+            }
+        }
+    }
+
     fn poll_handler(&mut self) {
         let Some(future) = &mut self.future else { return };
+        self.shared.lock().machine.begin_poll();
         let mut cx = Context::from_waker(&self.waker);
         let result = match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut cx))) {
             Ok(Poll::Pending) => return,

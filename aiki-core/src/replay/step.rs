@@ -98,7 +98,9 @@ pub(super) enum StepState {
     Executable,
     /// Its body runs.
     Executing,
-    /// Ended; the handler has not looked yet.
+    /// Ended here while the handler was still busy with another outcome: handed out in its turn.
+    Ended(StepOutcome),
+    /// Ended and handed out; the handler has not looked yet.
     Settled(StepOutcome),
     /// The handler has the outcome, or dropped the step.
     Done,

@@ -1,0 +1,189 @@
+//! Claims and leases.
+
+use std::time::Duration;
+
+use aiki_core::name::WorkflowKey;
+use aiki_core::run::plan::CreateRun;
+use aiki_core::run::{QueuedReason, RunOptions};
+use aiki_core::server_client::{ClaimOutcome, ClaimReady, ClaimRef, ClaimRuns, ClaimStatus};
+use aiki_core::{Name, Priority, RunId, RunState};
+
+use crate::server::{LEASE, Pass, ServerHarness, claim, create, ready_request, request, try_claim};
+
+pub async fn two_workers_fight_and_one_wins(harness: &impl ServerHarness) {
+    let client = harness.client();
+    for _ in 0..10 {
+        let run = create(&client).await;
+        let fight = |worker: &'static str| {
+            let client = client.clone();
+            tokio::spawn(async move { try_claim(&client, worker, run).await })
+        };
+        let (left, right) = (fight("left"), fight("right"));
+        let answers = [left.await.unwrap(), right.await.unwrap()];
+        let granted = answers.iter().filter(|answer| matches!(answer, ClaimOutcome::Granted(_))).count();
+        let owned = answers.iter().filter(|answer| matches!(answer, ClaimOutcome::Owned { .. })).count();
+        assert_eq!((granted, owned), (1, 1), "{answers:?}");
+    }
+}
+
+pub async fn a_claimed_run_is_owned_and_an_ended_one_is_done(harness: &impl ServerHarness) {
+    let client = harness.client();
+    let run = create(&client).await;
+    let pass = claim(&client, "first", run).await;
+    assert_eq!(pass.claimed.lease, LEASE);
+    assert_eq!(pass.claimed.record.state, RunState::Running);
+    assert!(pass.claimed.record.started_at.is_some());
+    harness.advance(Duration::from_secs(10)).await;
+    match try_claim(&client, "second", run).await {
+        ClaimOutcome::Owned { remaining } => {
+            assert!(remaining > Duration::ZERO && remaining <= Duration::from_secs(20), "{remaining:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+    pass.finish().await;
+    assert_eq!(try_claim(&client, "second", run).await, ClaimOutcome::Done);
+}
+
+pub async fn answers_come_in_the_order_of_the_request(harness: &impl ServerHarness) {
+    let client = harness.client();
+    let (taken, free) = (create(&client).await, create(&client).await);
+    let _pass = claim(&client, "first", taken).await;
+    let nobody = RunId::from_bits(77 << 24);
+    let runs = vec![nobody, taken, free, free];
+    let answers = client.server().claim_runs(ClaimRuns { worker: Name::new("second"), runs, lease: LEASE }).await;
+    let answers = answers.unwrap();
+    assert!(
+        matches!(
+            answers.as_slice(),
+            [
+                ClaimOutcome::Done,
+                ClaimOutcome::Owned { .. },
+                ClaimOutcome::Granted(claimed),
+                ClaimOutcome::Owned { .. }
+            ] if claimed.record.id == free
+        ),
+        "{answers:?}"
+    );
+}
+
+pub async fn ready_runs_come_by_urgency_and_then_by_age(harness: &impl ServerHarness) {
+    let client = harness.client();
+    let start = async |priority| client.server().create_run(CreateRun { priority, ..request("1") }).await.unwrap().id;
+    let old = start(Priority::Low).await;
+    harness.advance(Duration::from_millis(5)).await;
+    let (low, normal, high, high_too) = (
+        start(Priority::Low).await,
+        start(Priority::Normal).await,
+        start(Priority::High).await,
+        start(Priority::High).await,
+    );
+    let ids = async |limit| -> Vec<RunId> {
+        let claimed = client.server().claim_ready(ready_request("w", limit)).await.unwrap();
+        claimed.into_iter().map(|claimed| claimed.record.id).collect()
+    };
+    let mut found = ids(3).await;
+    found.extend(ids(10).await);
+    let expected = vec![old, high, high_too, normal, low];
+    // Runs of different milliseconds go by age: where the clock moves by itself, only that is certain.
+    let at: Vec<_> = harness_times(&client, &expected).await;
+    if at[1..].windows(2).all(|pair| pair[0] == pair[1]) {
+        assert_eq!(found, expected);
+    } else {
+        assert_eq!(found[0], old);
+        assert_eq!(found.len(), expected.len());
+    }
+    assert!(ids(10).await.is_empty(), "nothing is given twice");
+}
+
+async fn harness_times(client: &aiki_core::Client, runs: &[RunId]) -> Vec<aiki_core::Timestamp> {
+    let mut times = Vec::new();
+    for run in runs {
+        times.push(client.server().get_run(*run).await.unwrap().created_at);
+    }
+    times
+}
+
+pub async fn ready_runs_of_other_versions_and_pools_are_left_alone(harness: &impl ServerHarness) {
+    let client = harness.client();
+    let pool = |pool: &str| Some(RunOptions { retry: None, pool: Some(Name::new(pool)) });
+    let start = async |asked| client.server().create_run(asked).await.unwrap().id;
+    let plain = start(request("1")).await;
+    let gpu = start(CreateRun { options: pool("gpu"), ..request("1") }).await;
+    start(CreateRun { options: pool("arm"), ..request("1") }).await;
+    start(CreateRun { workflow: WorkflowKey::user("orders", "2.0.0"), ..request("1") }).await;
+    let ids = async |asked: ClaimReady| -> Vec<RunId> {
+        let claimed = client.server().claim_ready(asked).await.unwrap();
+        claimed.into_iter().map(|claimed| claimed.record.id).collect()
+    };
+    assert_eq!(ids(ready_request("w", 10)).await, [plain]);
+    assert_eq!(ids(ClaimReady { pools: vec![Name::new("gpu")], ..ready_request("w", 10) }).await, [gpu]);
+}
+
+pub async fn an_expired_lease_is_recovered_and_announced(harness: &impl ServerHarness) {
+    let client = harness.client();
+    let run = create(&client).await;
+    harness.recorder().announced(run, 1).await;
+    let first = claim(&client, "first", run).await;
+    harness.advance(LEASE + Duration::from_millis(1)).await;
+    harness.recorder().announced(run, 2).await;
+    let state = client.server().get_run(run).await.unwrap().state;
+    assert_eq!(state, RunState::Queued { reason: QueuedReason::Recovery });
+    let second = claim(&client, "second", run).await;
+    assert!(second.claimed.epoch > first.claimed.epoch);
+}
+
+pub async fn a_refreshed_lease_lives_on(harness: &impl ServerHarness) {
+    let client = harness.client();
+    let run = create(&client).await;
+    let pass = claim(&client, "first", run).await;
+    for _ in 0..4 {
+        harness.advance(LEASE / 2).await;
+        let answers = client.server().refresh_runs(&Name::new("first"), &[pass.claim()], LEASE).await.unwrap();
+        assert_eq!(answers, [ClaimStatus::Held]);
+    }
+    assert!(matches!(try_claim(&client, "second", run).await, ClaimOutcome::Owned { .. }));
+    pass.finish().await;
+}
+
+pub async fn a_refresh_of_a_lost_claim_says_so(harness: &impl ServerHarness) {
+    let client = harness.client();
+    let worker = Name::new("first");
+    let (lost, held) = (create(&client).await, create(&client).await);
+    let lost = claim(&client, "first", lost).await;
+    harness.advance(LEASE + Duration::from_millis(1)).await;
+    let _taken = claim(&client, "second", lost.run()).await;
+    let held = claim(&client, "first", held).await;
+    let unknown = ClaimRef { run: RunId::from_bits(77 << 24), epoch: 1 };
+    let claims = [lost.claim(), held.claim(), unknown];
+    let answers = client.server().refresh_runs(&worker, &claims, LEASE).await.unwrap();
+    assert_eq!(answers, [ClaimStatus::Lost, ClaimStatus::Held, ClaimStatus::Lost]);
+}
+
+pub async fn a_released_run_is_ready_at_once(harness: &impl ServerHarness) {
+    let client = harness.client();
+    let worker = Name::new("first");
+    let run = create(&client).await;
+    harness.recorder().announced(run, 1).await;
+    let pass = claim(&client, "first", run).await;
+    assert_eq!(client.server().release_runs(&worker, &[pass.claim()]).await.unwrap(), [ClaimStatus::Held]);
+    harness.recorder().announced(run, 2).await;
+    assert_eq!(client.server().release_runs(&worker, &[pass.claim()]).await.unwrap(), [ClaimStatus::Lost]);
+    Pass::of(&client, crate::server::as_claimed(try_claim(&client, "second", run).await)).finish().await;
+}
+
+pub async fn workers_are_listed_with_what_they_hold(harness: &impl ServerHarness) {
+    let client = harness.client();
+    let (one, two) = (create(&client).await, create(&client).await);
+    let first = claim(&client, "alpha", one).await;
+    let _second = claim(&client, "beta", two).await;
+    let holds = async || -> Vec<(String, Vec<RunId>)> {
+        let workers = client.server().list_workers().await.unwrap();
+        let runs = |holds: &[(RunId, aiki_core::Timestamp)]| holds.iter().map(|(run, _)| *run).collect();
+        workers.iter().map(|worker| (worker.name.to_string(), runs(&worker.holds))).collect()
+    };
+    assert_eq!(holds().await, [("alpha".to_owned(), vec![one]), ("beta".to_owned(), vec![two])]);
+    first.finish().await;
+    assert_eq!(holds().await, [("alpha".to_owned(), vec![]), ("beta".to_owned(), vec![two])]);
+    harness.advance(Duration::from_secs(1_200)).await;
+    assert!(holds().await.is_empty(), "workers that hold nothing are forgotten after a while");
+}

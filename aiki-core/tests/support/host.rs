@@ -1,0 +1,507 @@
+//! A host without a runtime: drives passes, answers reports, ticks bodies, moves the clock, crashes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Wake, Waker};
+use std::time::Duration;
+
+use aiki_core::replay::{Close, MachineConfig, Pass, PassStep};
+use aiki_core::run::plan::{Due, LeaseDecision, ReportError};
+use aiki_core::run::{SleepRecord, SleepState, TaskState};
+use aiki_core::{Clock, Payload, RegisteredWorkflow, Report, RunRecord, RunState, TaskId, Timestamp, Transition};
+
+use super::{Chance, ManualClock, Program, Server, World};
+
+/// No simulated run takes this many steps; one that does goes round in circles.
+const STEP_LIMIT: usize = 4_000;
+
+/// Who decides what happens next while the pass waits.
+#[derive(Clone, Debug)]
+pub enum Driver {
+    /// Anything may happen next: answers may take long, bodies end in any order, time may overtake
+    /// them, the waker may fire for nothing, answers get lost on their way and are asked for again.
+    Chance(Chance, Pace),
+    /// Answers come at once; bodies end, and time passes, as in the run that wrote these transitions.
+    Follow(Vec<Expected>),
+    /// Answers come at once, bodies end in the order in which they began, and time passes last.
+    Steady,
+}
+
+/// A transition that is to come out.
+#[derive(Clone, Debug)]
+pub struct Expected {
+    pub transition: Transition,
+    pub at: Timestamp,
+    /// What came out together: its bodies ended before the handler was polled again.
+    pub batch: usize,
+}
+
+/// How time and answers take part in what happens by chance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Anything goes.
+    Any,
+    /// Every report is answered at once, so that what comes out together was done together.
+    Prompt,
+    /// Time passes only when nothing else can happen, and one body ends at a time.
+    Lazy,
+}
+
+/// What the host may do while the pass waits.
+enum Move {
+    Answer,
+    Tick(Vec<TaskId>),
+    Advance(Timestamp),
+    PollAgain,
+}
+
+/// How a claim gets lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// The run is cancelled.
+    Cancelled,
+    /// The lease lapses and the server takes the run back.
+    Lapsed,
+}
+
+enum InFlight {
+    /// On its way; the handler had noted so many lines when it was made.
+    Sent(Report, usize, Timestamp),
+    /// Written, but the pass does not know yet.
+    Written(Report),
+}
+
+/// What a run amounts to, without the times at which things happened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    pub ending: String,
+    pub attempts: u64,
+    /// Name, input hash unless it holds a time, state, place in the settle order.
+    pub tasks: Vec<(String, String, TaskState, Option<u64>)>,
+    pub sleeps: Vec<(String, Option<bool>, Option<u64>)>,
+}
+
+/// A report, when it was written, and the server just before.
+pub struct Written {
+    pub before: Server,
+    pub at: Timestamp,
+    pub report: Report,
+}
+
+pub struct Sim {
+    pub server: Server,
+    pub world: World,
+    pub clock: Arc<ManualClock>,
+    pub workflow: RegisteredWorkflow,
+    pub config: MachineConfig,
+    pub driver: Driver,
+    /// The host crashes when it has come to one of these points.
+    pub crash_at: BTreeSet<usize>,
+    /// Points passed so far: one before and one after everything that the host does.
+    pub points: usize,
+    /// Whether a crashed worker's claim is handed back at once, or lapses.
+    pub release_on_crash: bool,
+    /// Everything that came out of passes and was written, in order.
+    pub written: Vec<Transition>,
+    /// The same, with what it takes to have it come out again.
+    pub expected: Vec<Expected>,
+    pub reports: Vec<Written>,
+    /// Before this report arrives, counted from 0, the claim is lost.
+    pub lose_at: Option<(usize, Loss)>,
+    /// Ask a pass that is over for more.
+    pub poke: bool,
+    /// Everything that came out of passes, as text.
+    pub transcript: Vec<String>,
+    pub passes: usize,
+    steps: usize,
+}
+
+#[derive(Default)]
+struct CountingWaker(AtomicUsize);
+
+impl Wake for CountingWaker {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Sim {
+    pub fn new(program: &Program, driver: Driver) -> Self {
+        let world = World::default();
+        let workflow = program.workflow(&world);
+        Self::with_workflow(workflow, world, driver)
+    }
+
+    pub fn with_workflow(workflow: RegisteredWorkflow, world: World, driver: Driver) -> Self {
+        let clock = Arc::new(ManualClock::new());
+        let server = Server::new(workflow.key(), 5, clock.clone());
+        Self::on(server, workflow, world, driver)
+    }
+
+    /// Goes on with a server that holds a run already.
+    pub fn on(server: Server, workflow: RegisteredWorkflow, world: World, driver: Driver) -> Self {
+        Self {
+            clock: server.clock.clone(),
+            server,
+            world,
+            workflow,
+            config: MachineConfig::default(),
+            driver,
+            crash_at: BTreeSet::new(),
+            points: 0,
+            release_on_crash: true,
+            written: Vec::new(),
+            expected: Vec::new(),
+            reports: Vec::new(),
+            lose_at: None,
+            poke: false,
+            transcript: Vec::new(),
+            passes: 0,
+            steps: 0,
+        }
+    }
+
+    /// Drives the run to its end.
+    pub fn run(&mut self) -> &mut Self {
+        self.run_until(|_| false);
+        assert!(self.server.is_over());
+        self
+    }
+
+    /// Drives the run to its end, or until `stop` holds between two passes.
+    pub fn run_until(&mut self, stop: impl Fn(&Self) -> bool) -> &mut Self {
+        while !self.server.is_over() && !stop(self) {
+            self.step();
+            if self.server.is_ready() {
+                self.pass();
+            } else {
+                let due = self.server.head.due_at().expect("somebody will move the run");
+                self.clock.advance_to(due);
+                self.server.due();
+            }
+        }
+        let violations = std::mem::take(&mut self.world.seen().violations);
+        assert!(violations.is_empty(), "{violations:#?}\n{}", self.server.page);
+        self
+    }
+
+    /// One pass. `None` when the host crashed.
+    pub fn pass(&mut self) -> Option<Close> {
+        let claim = self.server.claim().expect("a run that is ready can be claimed");
+        self.passes += 1;
+        self.world.begin_pass(&claim.record);
+        let pass = Pass::new(claim, &self.workflow, self.clock.clone(), self.config);
+        let close = self.drive(pass);
+        if close.is_none() {
+            self.recover();
+        }
+        close
+    }
+
+    fn drive(&mut self, mut pass: Pass) -> Option<Close> {
+        let wakes = Arc::new(CountingWaker::default());
+        let waker = Waker::from(wakes.clone());
+        let mut cx = Context::from_waker(&waker);
+        let mut in_flight = None;
+        loop {
+            self.step();
+            if self.crashes() {
+                return None;
+            }
+            self.world.set_silent(pass.is_silent());
+            let step = pass.poll(&mut cx);
+            self.transcript.push(format!("{step:?}"));
+            match step {
+                PassStep::Again => {}
+                PassStep::Report(report) => {
+                    assert!(in_flight.is_none(), "one report is under way at a time");
+                    in_flight = Some(InFlight::Sent(report, self.world.seen().lines.len(), self.clock.now()));
+                    if self.crashes() {
+                        return None;
+                    }
+                    if self.lost() {
+                        return Some(self.reject(pass, in_flight));
+                    }
+                    if self.is_prompt() {
+                        self.arrive(&mut in_flight);
+                    }
+                    if self.crashes() {
+                        return None;
+                    }
+                    if self.is_prompt() {
+                        self.answer(&mut pass, &mut in_flight);
+                    }
+                }
+                PassStep::Close(close) => {
+                    assert!(in_flight.is_none(), "a pass closes when its last report is answered");
+                    self.check_silence(pass);
+                    return Some(close);
+                }
+                PassStep::Wait { until, .. } => {
+                    let before = wakes.0.load(Ordering::SeqCst);
+                    match self.choose(in_flight.is_some(), until) {
+                        Move::PollAgain => {}
+                        Move::Answer => {
+                            self.arrive(&mut in_flight);
+                            if self.crashes() {
+                                return None;
+                            }
+                            self.answer(&mut pass, &mut in_flight);
+                            assert!(wakes.0.load(Ordering::SeqCst) > before, "an answer wakes the host");
+                        }
+                        Move::Tick(tasks) => tasks.into_iter().for_each(|task| self.world.tick(task)),
+                        Move::Advance(at) => {
+                            self.clock.advance_to(at);
+                            assert_eq!(self.server.refresh(), LeaseDecision::Held);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn choose(&mut self, in_flight: bool, until: Option<Timestamp>) -> Move {
+        let gates = self.world.waiting();
+        let time = until.map(Move::Advance);
+        match &mut self.driver {
+            Driver::Chance(chance, pace) => {
+                let mut moves: Vec<_> = gates.iter().map(|task| Move::Tick(vec![*task])).collect();
+                if *pace != Pace::Lazy && gates.len() > 1 {
+                    // Several bodies get as far before the handler is polled again.
+                    let some = gates.iter().copied().filter(|_| chance.one_in(2)).collect();
+                    moves.push(Move::Tick(some));
+                }
+                if in_flight {
+                    moves.push(Move::Answer);
+                }
+                if *pace != Pace::Lazy || moves.is_empty() {
+                    moves.extend(time);
+                }
+                assert!(!moves.is_empty(), "the pass waits for nothing:\n{}", self.server.page);
+                if chance.one_in(10) { Move::PollAgain } else { moves.swap_remove(chance.below(moves.len())) }
+            }
+            Driver::Steady | Driver::Follow(_) if in_flight => Move::Answer,
+            Driver::Steady => {
+                let first = gates.first().map(|task| Move::Tick(vec![*task]));
+                first.or(time).expect("the pass waits for something")
+            }
+            Driver::Follow(expected) => {
+                let next = expected.get(self.written.len());
+                if let Some(Expected { at, .. }) = next
+                    && *at > self.clock.now()
+                {
+                    return Move::Advance(until.map_or(*at, |until| until.min(*at)));
+                }
+                let together = expected.iter().skip(self.written.len()).take_while(|e| Some(e.batch) == next.map(|n| n.batch));
+                let ended = together.filter_map(|expected| match &expected.transition {
+                    Transition::TaskCompleted { id, .. }
+                    | Transition::TaskFailed { id, .. }
+                    | Transition::TaskParked { id, .. } => Some(*id),
+                    _ => None,
+                });
+                let ended: Vec<_> = ended.filter(|task| gates.contains(task)).collect();
+                let tick = (!ended.is_empty()).then_some(Move::Tick(ended));
+                tick.or(time).unwrap_or_else(|| {
+                    let log = self.transcript.join("\n");
+                    panic!("nothing leads to {next:?}\n{}\n{log}", tail(&self.server.page))
+                })
+            }
+        }
+    }
+
+    fn is_prompt(&mut self) -> bool {
+        match &mut self.driver {
+            Driver::Chance(chance, pace) => *pace == Pace::Prompt || !chance.one_in(3),
+            _ => true,
+        }
+    }
+
+    /// Loses the claim if now is the time.
+    fn lost(&mut self) -> bool {
+        match self.lose_at {
+            Some((at, loss)) if at == self.reports.len() => {
+                match loss {
+                    Loss::Cancelled => self.server.cancel(),
+                    Loss::Lapsed => {
+                        self.clock.advance_to(self.server.head.lease.as_ref().unwrap().until);
+                        assert_eq!(self.server.due(), Due::Ready);
+                    }
+                }
+                self.lose_at = None;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The report that is under way is refused: the pass must end in silence.
+    fn reject(&mut self, mut pass: Pass, in_flight: Option<InFlight>) -> Close {
+        let Some(InFlight::Sent(report, ..)) = in_flight else { panic!("a report is under way") };
+        assert_eq!(self.server.report(&report), Err(ReportError::Lost));
+        let page = self.server.page.clone();
+        assert!(!pass.cancellation().is_cancelled());
+        pass.rejected();
+        assert!(pass.cancellation().is_cancelled(), "bodies are told");
+        assert!(self.world.seen().gates.is_empty(), "the handler's future and its bodies are dropped");
+        self.poke = true;
+        self.check_silence(pass);
+        assert_eq!(self.server.page, page);
+        Close::Lost
+    }
+
+    /// A pass that is over stays silent, whatever is told to it.
+    fn check_silence(&self, mut pass: Pass) {
+        assert!(self.world.seen().gates.is_empty(), "no body goes on after the end");
+        if !self.poke {
+            return;
+        }
+        let mut cx = Context::from_waker(Waker::noop());
+        let executions = self.world.seen().executions.len();
+        for round in 0..6 {
+            let step = pass.poll(&mut cx);
+            assert_eq!(step, PassStep::Wait { until: None, stuck: false }, "round {round}");
+            match round {
+                0 => pass.accepted(),
+                1 => self.clock.advance_to(self.clock.now().after(Duration::from_secs(100_000))),
+                2 => pass.fail(aiki_core::Failure::new("Late", "too late")),
+                3 => pass.rejected(),
+                _ => pass.accepted(),
+            }
+        }
+        assert_eq!(self.world.seen().executions.len(), executions, "nothing runs after the end");
+    }
+
+    /// The report reaches the server.
+    fn arrive(&mut self, in_flight: &mut Option<InFlight>) {
+        let (report, lines, made_at) = match in_flight.take() {
+            Some(InFlight::Sent(report, lines, at)) => (report, lines, at),
+            other => return *in_flight = other,
+        };
+        self.reports.push(Written { before: self.server.clone(), at: self.clock.now(), report: report.clone() });
+        let receipt = self.server.report(&report).unwrap_or_else(|error| panic!("{error}: {report:?}"));
+        self.world.written(&report.transitions, lines);
+        self.written.extend(report.transitions.iter().cloned());
+        let single = matches!(self.driver, Driver::Chance(_, Pace::Lazy));
+        for transition in &report.transitions {
+            let batch = if single { self.expected.len() } else { self.reports.len() };
+            self.expected.push(Expected { transition: transition.clone(), at: made_at, batch });
+        }
+        if let Driver::Chance(chance, _) = &mut self.driver
+            && chance.one_in(4)
+        {
+            let (head, page) = (self.server.head.clone(), self.server.page.clone());
+            assert_eq!(self.server.report(&report), Ok(receipt), "the answer to a repeated report is the same");
+            assert_eq!((&self.server.head, &self.server.page), (&head, &page), "and nothing is done twice");
+        }
+        *in_flight = Some(InFlight::Written(report));
+    }
+
+    fn answer(&mut self, pass: &mut Pass, in_flight: &mut Option<InFlight>) {
+        self.arrive(in_flight);
+        if let Some(InFlight::Written(report)) = in_flight.take() {
+            self.world.answered(&report.transitions);
+            pass.accepted();
+        }
+    }
+
+    fn crashes(&mut self) -> bool {
+        self.points += 1;
+        self.crash_at.contains(&(self.points - 1))
+    }
+
+    /// The worker is gone; whatever claim it had is handed back, or lapses.
+    fn recover(&mut self) {
+        let Some(lease) = self.server.head.lease.clone() else { return };
+        if self.release_on_crash {
+            assert_eq!(self.server.release(), LeaseDecision::Held);
+            return;
+        }
+        self.clock.advance_to(lease.until);
+        // Sometimes the server's timer comes first, sometimes the next claim.
+        if self.points.is_multiple_of(2) {
+            self.server.due();
+        } else {
+            self.server.head.lease.as_ref().expect("nobody took it");
+            let mut probe = self.server.clone();
+            probe.claim().expect("a lapsed claim can be taken over");
+            self.server.due();
+        }
+    }
+
+    fn step(&mut self) {
+        self.steps += 1;
+        assert!(self.steps < STEP_LIMIT, "the run goes round in circles:\n{}", tail(&self.server.page));
+    }
+
+    pub fn outcome(&self) -> Outcome {
+        outcome(&self.server.record())
+    }
+
+    /// Every task that is recorded as settled ran, and was recorded once.
+    pub fn check_ledger(&self) {
+        let executions = self.world.seen().executions.clone();
+        for task in &self.server.record().tasks {
+            let (TaskState::Completed { attempts, .. } | TaskState::Failed { attempts, .. }) = task.state else {
+                continue;
+            };
+            assert!(executions.contains(&(task.id, attempts)), "{} was recorded but never ran", task.name);
+            let times = |transition: &&Transition| {
+                matches!(transition, Transition::TaskCompleted { id, .. } | Transition::TaskFailed { id, .. } if *id == task.id)
+            };
+            assert_eq!(self.written.iter().filter(times).count(), 1, "{} was recorded once", task.name);
+        }
+    }
+}
+
+pub fn tail(page: &str) -> String {
+    let lines: Vec<_> = page.lines().collect();
+    lines[lines.len().saturating_sub(60)..].join("\n")
+}
+
+pub fn outcome(record: &RunRecord) -> Outcome {
+    let ending = match &record.state {
+        RunState::Completed { output } => format!("completed {}", output.as_ref().map_or("", Payload::as_str)),
+        RunState::Failed { cause } => format!("failed {:?}", cause.error().map(|error| &error.message)),
+        other => format!("{}", other.status()),
+    };
+    let tasks = record.tasks.iter().map(|task| {
+        let hash = if task.name == "now" { "a time" } else { task.input_hash.as_str() };
+        let mut state = task.state.clone();
+        if let TaskState::AwaitingRetry { next_attempt_at, .. } = &mut state {
+            *next_attempt_at = Timestamp::EPOCH;
+        }
+        (task.name.clone(), hash.to_owned(), state, task.settled)
+    });
+    let sleeps = record.sleeps.iter().map(|SleepRecord { name, state, settled, .. }| {
+        let in_full = match state {
+            SleepState::Sleeping { .. } => None,
+            SleepState::Completed { .. } => Some(true),
+            SleepState::Cancelled { .. } => Some(false),
+        };
+        (name.clone(), in_full, *settled)
+    });
+    Outcome { ending, attempts: record.attempts, tasks: tasks.collect(), sleeps: sleeps.collect() }
+}
+
+/// A transition in a few words, with its task's ordinal.
+pub fn brief(transition: &Transition) -> String {
+    match transition {
+        Transition::TaskOpened { id, name, .. } => format!("open {} {name}", id.ordinal()),
+        Transition::TaskRestarted { id, attempts } => format!("restart {}:{attempts}", id.ordinal()),
+        Transition::TaskParked { id, attempts, .. } => format!("park {}:{attempts}", id.ordinal()),
+        Transition::TaskCompleted { id, attempts, .. } => format!("complete {}:{attempts}", id.ordinal()),
+        Transition::TaskFailed { id, attempts, .. } => format!("fail {}:{attempts}", id.ordinal()),
+        Transition::SleepOpened { ordinal, .. } => format!("sleep {ordinal}"),
+        Transition::SleepCompleted { ordinal } => format!("wake {ordinal}"),
+        Transition::TimeRead { .. } => "time".into(),
+        Transition::Suspended => "suspend".into(),
+        Transition::Completed { .. } => "complete run".into(),
+        Transition::Failed { .. } => "fail run".into(),
+        Transition::RetryScheduled { .. } => "retry run".into(),
+    }
+}
+
+pub fn briefs(transitions: &[Transition]) -> String {
+    transitions.iter().map(brief).collect::<Vec<_>>().join(", ")
+}

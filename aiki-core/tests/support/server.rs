@@ -1,0 +1,141 @@
+//! The server of one run: core's plans over a head and a stored page, nothing else.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aiki_core::hash::input_hash;
+use aiki_core::name::WorkflowKey;
+use aiki_core::run::plan::{self, ClaimDecision, CreateRun, Due, LeaseDecision, ReportError};
+use aiki_core::run::{HistoryEntry, RunHead, RunOptions, RunState, TaskCounts, TaskState, history};
+use aiki_core::server_client::ClaimedRun;
+use aiki_core::{Clock, Name, Payload, Report, ReportReceipt, RunId, RunRecord};
+
+use super::ManualClock;
+
+pub const LEASE: Duration = Duration::from_secs(30);
+
+#[derive(Clone)]
+pub struct Server {
+    pub head: RunHead,
+    /// The history as a store keeps it: every claim reads it back.
+    pub page: String,
+    pub clock: Arc<ManualClock>,
+}
+
+impl Server {
+    pub fn new(workflow: &WorkflowKey, input: u32, clock: Arc<ManualClock>) -> Self {
+        Self::with_options(workflow, input, None, clock)
+    }
+
+    pub fn with_options(
+        workflow: &WorkflowKey,
+        input: u32,
+        options: Option<RunOptions>,
+        clock: Arc<ManualClock>,
+    ) -> Self {
+        let input = Payload::encode(&input).unwrap();
+        let hash = input_hash(input.as_ref().map(Payload::as_str)).unwrap();
+        let mut request = CreateRun::new(workflow.clone(), input, hash);
+        request.options = options;
+        let mut entries = Vec::new();
+        let id = RunId::from_bits(0x0199_ABCD_0000 << 80 | 0xFEED << 24);
+        let head = plan::create(&request, id, &Name::new("test"), clock.now(), &mut entries);
+        let mut server = Self { head, page: String::new(), clock };
+        server.store(&entries);
+        server
+    }
+
+    /// Writes entries and head down, and goes on with what a store would read back.
+    fn store(&mut self, entries: &[HistoryEntry]) {
+        history::append(&mut self.page, entries).unwrap();
+        let head = serde_json::to_string(&self.head).unwrap();
+        let read: RunHead = serde_json::from_str(&head).unwrap();
+        assert_eq!(read, self.head, "a head survives being stored");
+        self.head = read;
+    }
+
+    pub fn entries(&self) -> Vec<HistoryEntry> {
+        history::parse(&self.page).map(|entry| entry.unwrap()).collect()
+    }
+
+    pub fn record(&self) -> RunRecord {
+        let record = RunRecord::fold(&self.head, self.entries());
+        assert_eq!(counts(&record), self.head.counts, "head and history agree on the tasks:\n{}", self.page);
+        record
+    }
+
+    pub fn claim(&mut self) -> Option<ClaimedRun> {
+        let mut entries = Vec::new();
+        let now = self.clock.now();
+        let decision = plan::claim(&mut self.head, &Name::new("worker"), LEASE, now, &mut entries);
+        self.store(&entries);
+        match decision {
+            ClaimDecision::Granted => {
+                Some(ClaimedRun { record: self.record(), epoch: self.head.epoch, lease: LEASE })
+            }
+            ClaimDecision::Owned(_) | ClaimDecision::Done => None,
+        }
+    }
+
+    pub fn report(&mut self, report: &Report) -> Result<ReportReceipt, ReportError> {
+        let mut entries = Vec::new();
+        let before = self.head.clone();
+        let answer = plan::report(&mut self.head, report, self.clock.now(), &mut entries);
+        if answer.is_err() {
+            assert_eq!(self.head, before, "a report that is refused changes nothing");
+            assert!(entries.is_empty(), "a report that is refused writes nothing");
+        }
+        self.store(&entries);
+        answer
+    }
+
+    pub fn due(&mut self) -> Due {
+        let mut entries = Vec::new();
+        let due = plan::due(&mut self.head, self.clock.now(), &mut entries);
+        self.store(&entries);
+        due
+    }
+
+    pub fn refresh(&mut self) -> LeaseDecision {
+        let epoch = self.head.epoch;
+        plan::refresh(&mut self.head, epoch, LEASE, self.clock.now())
+    }
+
+    pub fn release(&mut self) -> LeaseDecision {
+        let mut entries = Vec::new();
+        let epoch = self.head.epoch;
+        let decision = plan::release(&mut self.head, epoch, self.clock.now(), &mut entries);
+        self.store(&entries);
+        decision
+    }
+
+    pub fn cancel(&mut self) {
+        let mut entries = Vec::new();
+        plan::cancel(&mut self.head, None, self.clock.now(), &mut entries).unwrap();
+        self.store(&entries);
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.head.state.is_terminal()
+    }
+
+    pub fn is_ready(&self) -> bool {
+        matches!(self.head.state, RunState::Queued { .. })
+    }
+}
+
+/// The tasks of a record by status, counted anew.
+pub fn counts(record: &RunRecord) -> TaskCounts {
+    let mut counts = TaskCounts::default();
+    for task in &record.tasks {
+        let counter = match task.state {
+            TaskState::Running { .. } => &mut counts.running,
+            TaskState::AwaitingRetry { .. } => &mut counts.awaiting_retry,
+            TaskState::Completed { .. } => &mut counts.completed,
+            TaskState::Failed { .. } => &mut counts.failed,
+            TaskState::Discarded { .. } => &mut counts.discarded,
+        };
+        *counter += 1;
+    }
+    counts
+}

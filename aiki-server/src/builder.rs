@@ -1,0 +1,226 @@
+//! Starting a server.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use aiki_core::payload::DEFAULT_PAYLOAD_LIMIT;
+use aiki_core::{Clock, Publisher};
+use aiki_runtime::{Entropy, SystemClock, SystemEntropy};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use crate::announcer::Announcer;
+use crate::effects::Effects;
+use crate::lane::{Lane, LaneHandle};
+use crate::readers::Readers;
+use crate::server::{Inner, Server};
+use crate::storage::StorageError;
+use crate::storage::memory::MemoryStorage;
+use crate::timer::Timer;
+
+/// Why a server did not start. Each text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerStartError {
+    /// Another server has the file open.
+    #[error("{path} is in use by another server: stop that one first, or give this one another file")]
+    Locked {
+        /// The database file.
+        path: PathBuf,
+    },
+    /// The file is something else.
+    #[error("{path} is not a database of Aiki ({reason}): give the server another file, or move this one away")]
+    NotADatabase {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The file is from a newer version of Aiki.
+    #[error("{path} has schema {found}, this version of Aiki knows schemas up to {known}: use the newer version")]
+    NewerSchema {
+        /// The database file.
+        path: PathBuf,
+        /// The file's schema.
+        found: i64,
+        /// The latest schema that this version knows.
+        known: i64,
+    },
+    /// The folder of the file is missing.
+    #[error("there is no folder {path}: create it first")]
+    DirectoryMissing {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The disk is full.
+    #[error("the disk of {path} is full: free some space and start again")]
+    DiskFull {
+        /// The database file.
+        path: PathBuf,
+    },
+    /// The file cannot be opened, read or written.
+    #[error("{path} cannot be used: {reason}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system or the database said.
+        reason: String,
+    },
+    /// The store was opened but cannot be read.
+    #[error("the store cannot be read: {0}")]
+    Store(String),
+    /// A thread could not be started.
+    #[error("the server's thread cannot be started: {0}")]
+    Thread(std::io::Error),
+}
+
+impl ServerStartError {
+    fn store(error: StorageError) -> Self {
+        ServerStartError::Store(error.to_string())
+    }
+}
+
+enum StoreChoice {
+    Memory,
+    #[cfg(feature = "sqlite")]
+    Sqlite(crate::storage::sqlite::Options),
+}
+
+/// Configures and starts a [`Server`].
+#[must_use = "a server runs once it is started"]
+pub struct ServerBuilder {
+    store: StoreChoice,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    publisher: Option<Arc<dyn Publisher>>,
+    payload_limit: usize,
+}
+
+impl ServerBuilder {
+    pub(crate) fn new() -> Self {
+        Self {
+            store: StoreChoice::Memory,
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(SystemEntropy),
+            publisher: None,
+            payload_limit: DEFAULT_PAYLOAD_LIMIT,
+        }
+    }
+
+    /// Keeps the runs in this program's memory: they are gone when it ends. The default.
+    pub fn memory(mut self) -> Self {
+        self.store = StoreChoice::Memory;
+        self
+    }
+
+    /// Keeps the runs in a SQLite database. The file is created when it is not there; its folder must
+    /// be. Only one server at a time may have it open; the lock is a file of the same name plus
+    /// `.lock`. An acknowledged request survives a crash and a power cut.
+    #[cfg(feature = "sqlite")]
+    pub fn sqlite(mut self, path: impl Into<PathBuf>) -> Self {
+        self.store = StoreChoice::Sqlite(crate::storage::sqlite::Options { path: path.into(), page_limit: None });
+        self
+    }
+
+    /// Limits the database file to this many pages, read before every commit; 0 is no limit. For
+    /// tests of a full disk.
+    #[cfg(feature = "sqlite")]
+    #[doc(hidden)]
+    pub fn page_limit(mut self, limit: Arc<std::sync::atomic::AtomicU32>) -> Self {
+        if let StoreChoice::Sqlite(options) = &mut self.store {
+            options.page_limit = Some(limit);
+        }
+        self
+    }
+
+    /// Tells the time. The system's clock unless given.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Gives chance, for the ids of runs. The system's unless given.
+    pub fn entropy(mut self, entropy: Arc<dyn Entropy>) -> Self {
+        self.entropy = entropy;
+        self
+    }
+
+    /// Announces ready runs to workers. Without one, workers have to ask for ready runs.
+    pub fn publisher(mut self, publisher: Arc<dyn Publisher>) -> Self {
+        self.publisher = Some(publisher);
+        self
+    }
+
+    /// The largest input or output of a run or task, in bytes of JSON. 1 MB unless given.
+    pub fn payload_limit(mut self, bytes: usize) -> Self {
+        self.payload_limit = bytes;
+        self
+    }
+
+    /// Opens the store and starts the server's timers and announcements on the current tokio runtime.
+    /// What was queued when the server last stopped is announced at once.
+    ///
+    /// # Errors
+    /// [`ServerStartError`] when the store cannot be used.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with its timer enabled.
+    pub async fn start(self) -> Result<Server, ServerStartError> {
+        let runtime = Handle::current();
+        let effects = Arc::new(Effects {
+            announcer: self.publisher.is_some().then(Arc::default),
+            timer: Arc::new(Timer::new()),
+            watchers: Arc::default(),
+            workers: Arc::default(),
+        });
+        let (clock, entropy) = (Arc::clone(&self.clock), self.entropy);
+        let (lane, readers) = match self.store {
+            StoreChoice::Memory => {
+                let storage = Box::new(MemoryStorage::default());
+                let lane = Lane::new(storage, clock, entropy, Arc::clone(&effects)).map_err(ServerStartError::store)?;
+                let lane = Arc::new(Mutex::new(Some(lane)));
+                (LaneHandle::Inline(Arc::clone(&lane)), Readers::Inline(lane))
+            }
+            #[cfg(feature = "sqlite")]
+            StoreChoice::Sqlite(options) => {
+                let (storage, connections) = open_sqlite(&runtime, options).await?;
+                let lane = Lane::new(storage, clock, entropy, Arc::clone(&effects)).map_err(ServerStartError::store)?;
+                let pool = crate::readers::Pool::new(connections, runtime.clone());
+                (LaneHandle::on_thread(lane).map_err(ServerStartError::Thread)?, Readers::Pool(Arc::new(pool)))
+            }
+        };
+        let mut daemons = Vec::new();
+        if let (Some(announcer), Some(publisher)) = (&effects.announcer, self.publisher) {
+            let more = announcer.preload(&readers).await;
+            daemons.push(runtime.spawn(Announcer::run(Arc::clone(announcer), publisher, readers.clone(), more)));
+        }
+        daemons.push(runtime.spawn(Arc::clone(&effects.timer).run(Arc::clone(&self.clock), lane.clone())));
+        Ok(Server::new(Arc::new(Inner {
+            lane,
+            readers,
+            clock: self.clock,
+            timer: Arc::clone(&effects.timer),
+            watchers: Arc::clone(&effects.watchers),
+            workers: Arc::clone(&effects.workers),
+            payload_limit: self.payload_limit,
+            closed: watch::Sender::new(false),
+            daemons: Mutex::new(daemons),
+        })))
+    }
+}
+
+#[cfg(feature = "sqlite")]
+async fn open_sqlite(
+    runtime: &Handle,
+    options: crate::storage::sqlite::Options,
+) -> Result<crate::storage::sqlite::Opened, ServerStartError> {
+    let path = options.path.clone();
+    let opened = runtime.spawn_blocking(move || crate::storage::sqlite::open(options)).await;
+    opened.unwrap_or_else(|error| Err(ServerStartError::File { path, reason: error.to_string() }))
+}
+
+impl fmt::Debug for ServerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerBuilder").field("payload_limit", &self.payload_limit).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,228 @@
+//! The table at which a batch is planned: the runs it touches, as earlier requests of the same batch
+//! left them.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
+
+use aiki_core::id::RunIdSource;
+use aiki_core::run::RunHead;
+use aiki_core::run::history::{self, HistoryEntry};
+use aiki_core::{Name, RunId, ServerError, Timestamp};
+use aiki_runtime::Entropy;
+
+use super::TAIL_LIMIT;
+use super::cache::Cache;
+use crate::effects::{Before, Change};
+use crate::storage::{ReadyQuery, ReferenceKey, RunWrite, Storage, StoredRun};
+
+/// A run on the desk.
+pub(super) struct OpenRun {
+    pub(super) run: StoredRun,
+    /// The version of the stored row, `None` before there is one.
+    stored: Option<u64>,
+    /// Pages that have left the tail since.
+    spilled: Vec<String>,
+    /// What the run looked like before the batch; set with its first change.
+    before: Option<Option<Before>>,
+}
+
+impl OpenRun {
+    fn loaded(run: StoredRun) -> Self {
+        Self { stored: Some(run.version), run, spilled: Vec::new(), before: None }
+    }
+
+    /// The row to write, when something was changed.
+    pub(super) fn write(&self) -> Option<RunWrite<'_>> {
+        let write = RunWrite { run: &self.run, expected: self.stored, spilled: &self.spilled };
+        self.before.is_some().then_some(write)
+    }
+
+    /// What has to be made known, when something was changed.
+    pub(super) fn change(&self) -> Option<Change<'_>> {
+        let before = self.before.as_ref()?.as_ref();
+        Some(Change { before, head: &self.run.head })
+    }
+}
+
+/// Whether a plan changed the run it was made for.
+pub(crate) enum Edit<T> {
+    Changed(T),
+    Unchanged(T),
+}
+
+/// What the timer has to do.
+pub(crate) struct DueRuns {
+    pub(crate) runs: Vec<(Name, RunId)>,
+    pub(crate) next: Option<Timestamp>,
+}
+
+pub(crate) struct Desk<'a> {
+    now: Timestamp,
+    storage: &'a mut dyn Storage,
+    cache: &'a mut Cache,
+    ids: &'a mut RunIdSource,
+    entropy: &'a dyn Entropy,
+    runs: HashMap<RunId, OpenRun>,
+    /// Reference ids that were taken in this batch.
+    references: HashMap<ReferenceKey, RunId>,
+    entries: Vec<HistoryEntry>,
+    /// A change that could not be written down: the batch must not be committed.
+    broken: Option<ServerError>,
+}
+
+impl<'a> Desk<'a> {
+    /// A desk with the runs that the batch names, loaded in one go.
+    pub(super) fn new(
+        now: Timestamp,
+        storage: &'a mut dyn Storage,
+        cache: &'a mut Cache,
+        ids: &'a mut RunIdSource,
+        entropy: &'a dyn Entropy,
+        touched: &mut Vec<RunId>,
+    ) -> Result<Self, ServerError> {
+        let (runs, references) = (HashMap::with_capacity(touched.len()), HashMap::new());
+        let mut desk = Self { now, storage, cache, ids, entropy, runs, references, entries: Vec::new(), broken: None };
+        desk.fetch(touched)?;
+        Ok(desk)
+    }
+
+    /// Brings runs to the desk that are not there yet. Ids without a run are left out.
+    fn fetch(&mut self, wanted: &mut Vec<RunId>) -> Result<(), ServerError> {
+        wanted.retain(|id| match self.runs.entry(*id) {
+            Slot::Occupied(_) => false,
+            Slot::Vacant(slot) => match self.cache.take(*id) {
+                Some(run) => {
+                    slot.insert(OpenRun::loaded(run));
+                    false
+                }
+                None => true,
+            },
+        });
+        if !wanted.is_empty() {
+            for run in self.storage.load(wanted)?.into_iter().flatten() {
+                self.runs.entry(run.head.id).or_insert_with(|| OpenRun::loaded(run));
+            }
+        }
+        Ok(())
+    }
+
+    /// The time of this batch.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// The id of a new run.
+    pub(crate) fn next_id(&mut self) -> RunId {
+        self.ids.next(self.now, self.entropy.next_u64())
+    }
+
+    /// The run, as the requests before left it.
+    pub(crate) fn run(&mut self, namespace: &Name, id: RunId) -> Result<&StoredRun, ServerError> {
+        Ok(&self.open(namespace, id)?.run)
+    }
+
+    fn open(&mut self, namespace: &Name, id: RunId) -> Result<&mut OpenRun, ServerError> {
+        if !self.runs.contains_key(&id) {
+            self.fetch(&mut vec![id])?;
+        }
+        self.runs.get_mut(&id).filter(|open| open.run.head.namespace == *namespace).ok_or(ServerError::RunNotFound(id))
+    }
+
+    /// Lets a plan work on a run and notes what it did.
+    pub(crate) fn edit<T>(
+        &mut self,
+        namespace: &Name,
+        id: RunId,
+        plan: impl FnOnce(&mut RunHead, Timestamp, &mut Vec<HistoryEntry>) -> Edit<T>,
+    ) -> Result<T, ServerError> {
+        let now = self.now;
+        let mut entries = std::mem::take(&mut self.entries);
+        let open = self.open(namespace, id)?;
+        let before = open.before.is_none().then(|| Before::of(&open.run.head));
+        let answer = match plan(&mut open.run.head, now, &mut entries) {
+            Edit::Unchanged(answer) => answer,
+            Edit::Changed(answer) => {
+                if let Some(before) = before {
+                    open.before = Some(Some(before));
+                    open.run.version += 1;
+                }
+                let written = append(open, &entries);
+                self.broken = self.broken.take().or(written.err());
+                answer
+            }
+        };
+        entries.clear();
+        self.entries = entries;
+        Ok(answer)
+    }
+
+    /// Puts a new run on the desk.
+    pub(crate) fn create(&mut self, head: RunHead, entries: &[HistoryEntry]) {
+        let id = head.id;
+        if let Some(reference_id) = head.reference_id.clone() {
+            let (namespace, workflow) = (head.namespace.clone(), head.workflow.clone());
+            self.references.insert(ReferenceKey { namespace, workflow, reference_id }, id);
+        }
+        let run = StoredRun { head, tail: String::with_capacity(512), pages: 0, version: 1 };
+        let mut open = OpenRun { run, stored: None, spilled: Vec::new(), before: Some(None) };
+        let written = append(&mut open, entries);
+        self.broken = self.broken.take().or(written.err());
+        self.runs.insert(id, open);
+    }
+
+    /// The run that has this reference id.
+    pub(crate) fn by_reference(&mut self, key: &ReferenceKey) -> Result<Option<RunId>, ServerError> {
+        if let Some(id) = self.references.get(key) {
+            return Ok(Some(*id));
+        }
+        let mut found = self.storage.by_reference(std::slice::from_ref(key))?;
+        Ok(found.pop().flatten())
+    }
+
+    /// Ready runs, the most urgent and then the oldest first.
+    pub(crate) fn ready(&mut self, query: &ReadyQuery<'_>, limit: usize) -> Result<Vec<RunId>, ServerError> {
+        // Runs that the batch changed stand in the store as they were: take their place on the desk
+        // instead, and ask for so many more.
+        let changed: Vec<RunId> =
+            self.runs.iter().filter(|(_, open)| open.before.is_some()).map(|(id, _)| *id).collect();
+        let mut ids = self.storage.ready(query, limit + changed.len())?;
+        ids.extend(changed);
+        self.fetch(&mut ids.clone())?;
+        let mut found: Vec<_> = ids
+            .iter()
+            .filter_map(|id| self.runs.get(id))
+            .filter(|open| query.matches(&open.run.head))
+            .map(|open| (open.run.head.rank(), open.run.head.id))
+            .collect();
+        found.sort_unstable();
+        found.dedup();
+        Ok(found.into_iter().take(limit).map(|(_, id)| id).collect())
+    }
+
+    /// Runs whose stored due time has come, the earliest first, and when the next one is due.
+    pub(crate) fn due(&mut self, limit: usize) -> Result<DueRuns, ServerError> {
+        let ids = self.storage.due(self.now, limit)?;
+        let next = self.storage.next_due(self.now)?;
+        self.fetch(&mut ids.clone())?;
+        let namespace = |id: &RunId| self.runs.get(id).map(|open| (open.run.head.namespace.clone(), *id));
+        Ok(DueRuns { runs: ids.iter().filter_map(namespace).collect(), next })
+    }
+
+    /// Ends the planning.
+    pub(super) fn finish(self) -> Result<(Timestamp, HashMap<RunId, OpenRun>), ServerError> {
+        match self.broken {
+            Some(error) => Err(error),
+            None => Ok((self.now, self.runs)),
+        }
+    }
+}
+
+fn append(open: &mut OpenRun, entries: &[HistoryEntry]) -> Result<(), ServerError> {
+    let run = &mut open.run;
+    history::append(&mut run.tail, entries).map_err(|error| ServerError::Internal(error.to_string()))?;
+    if run.tail.len() > TAIL_LIMIT {
+        open.spilled.push(std::mem::take(&mut run.tail));
+        run.pages += 1;
+    }
+    Ok(())
+}

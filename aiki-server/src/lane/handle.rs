@@ -1,0 +1,92 @@
+//! The two ways to run a lane: in the caller's own time, or on a thread.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use aiki_core::{RunId, ServerError};
+
+use super::queue::{Queue, closed};
+use super::{Desk, Job, Lane, Planned};
+use crate::operation::Operation;
+use crate::storage::{Reads, StorageError};
+
+/// Leads to a lane. Cloning is cheap.
+#[derive(Clone)]
+pub(crate) enum LaneHandle {
+    /// Each request is worked on at once by its caller: for stores that never wait.
+    Inline(Arc<Mutex<Option<Lane>>>),
+    /// Requests queue for a thread: for stores that wait for a disk.
+    Thread(Arc<LaneThread>),
+}
+
+pub(crate) struct LaneThread {
+    queue: Queue,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl<O: Operation> Job for Planned<O> {
+    fn touches(&self, runs: &mut Vec<RunId>) {
+        self.operation.touches(runs);
+    }
+
+    fn plan(&mut self, desk: &mut Desk<'_>) {
+        self.answer = Some(self.operation.plan(desk));
+    }
+
+    fn refuse(&mut self, error: ServerError) {
+        self.answer = Some(Err(error));
+    }
+
+    fn reply(self: Box<Self>) {}
+}
+
+impl LaneHandle {
+    /// Starts the thread.
+    pub(crate) fn on_thread(lane: Lane) -> std::io::Result<Self> {
+        let shared = Arc::new(LaneThread { queue: Queue::new(), thread: Mutex::new(None) });
+        let own = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("aiki-lane".into()).spawn(move || own.queue.serve(lane))?;
+        *shared.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        Ok(LaneHandle::Thread(shared))
+    }
+
+    /// Plans and commits an operation. Dropping the future leaves open whether it took effect.
+    pub(crate) async fn call<O: Operation>(&self, operation: O) -> Result<O::Answer, ServerError> {
+        match self {
+            LaneHandle::Thread(lane) => lane.queue.call(operation).await,
+            LaneHandle::Inline(lane) => {
+                let mut planned = Planned::new(operation);
+                let mut lane = lane.lock().unwrap_or_else(PoisonError::into_inner);
+                lane.as_mut().ok_or_else(closed)?.work(&mut [&mut planned]);
+                drop(lane);
+                planned.into_answer()
+            }
+        }
+    }
+
+    /// Reads from an inline lane's store.
+    pub(crate) fn read_inline<T>(
+        lane: &Mutex<Option<Lane>>,
+        read: impl FnOnce(&mut dyn Reads) -> Result<T, StorageError>,
+    ) -> Result<T, ServerError> {
+        let mut lane = lane.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(read(lane.as_mut().ok_or_else(closed)?.storage())?)
+    }
+
+    /// Works off what is queued, ends the thread and lets go of the store. Blocks for as long as the
+    /// commits of the queue last.
+    pub(crate) fn close(&self) {
+        match self {
+            LaneHandle::Inline(lane) => drop(lane.lock().unwrap_or_else(PoisonError::into_inner).take()),
+            LaneHandle::Thread(lane) => {
+                lane.queue.close();
+                let thread = lane.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if let Some(thread) = thread
+                    && thread.join().is_err()
+                {
+                    tracing::error!("the thread of the commit lane panicked");
+                }
+            }
+        }
+    }
+}

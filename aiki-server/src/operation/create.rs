@@ -1,0 +1,46 @@
+//! Creating a run.
+
+use aiki_core::run::plan::{self, CreateRun, ReferenceDecision};
+use aiki_core::server_client::CreatedRun;
+use aiki_core::{Name, Payload, ServerError};
+
+use super::Operation;
+use crate::lane::Desk;
+use crate::storage::ReferenceKey;
+
+pub(crate) struct Create {
+    pub(crate) namespace: Name,
+    pub(crate) request: CreateRun,
+}
+
+impl Operation for Create {
+    type Answer = CreatedRun;
+
+    fn size(&self) -> usize {
+        self.request.input.as_ref().map_or(0, |input: &Payload| input.as_str().len())
+    }
+
+    fn plan(&self, desk: &mut Desk<'_>) -> Result<CreatedRun, ServerError> {
+        if let Some(reference) = &self.request.reference {
+            let key = ReferenceKey {
+                namespace: self.namespace.clone(),
+                workflow: self.request.workflow.clone(),
+                reference_id: reference.id.clone(),
+            };
+            if let Some(run) = desk.by_reference(&key)? {
+                let existing = desk.run(&self.namespace, run)?;
+                return match plan::judge_reference(&existing.head, &self.request) {
+                    ReferenceDecision::Existing => Ok(CreatedRun { id: run, existed: true }),
+                    ReferenceDecision::Conflict => {
+                        Err(ServerError::ReferenceConflict { reference_id: key.reference_id, run })
+                    }
+                };
+            }
+        }
+        let mut entries = Vec::with_capacity(3);
+        let id = desk.next_id();
+        let head = plan::create(&self.request, id, &self.namespace, desk.now(), &mut entries);
+        desk.create(head, &entries);
+        Ok(CreatedRun { id, existed: false })
+    }
+}

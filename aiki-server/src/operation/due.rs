@@ -1,0 +1,34 @@
+//! Moving runs whose time has come.
+
+use aiki_core::run::plan;
+use aiki_core::{ServerError, Timestamp};
+
+use super::Operation;
+use crate::lane::{Desk, DueRuns, Edit};
+
+pub(crate) struct Due {
+    pub(crate) limit: usize,
+}
+
+/// What the timer did.
+pub(crate) struct DueDone {
+    /// Runs that were looked at; when it is the limit there may be more.
+    pub(crate) count: usize,
+    /// When a run that was not looked at is due.
+    pub(crate) next: Option<Timestamp>,
+}
+
+impl Operation for Due {
+    type Answer = DueDone;
+
+    fn plan(&self, desk: &mut Desk<'_>) -> Result<DueDone, ServerError> {
+        let DueRuns { runs: due, next } = desk.due(self.limit)?;
+        for (namespace, run) in &due {
+            desk.edit(namespace, *run, |head, now, entries| match plan::due(head, now, entries) {
+                plan::Due::Ready | plan::Due::Moved => Edit::Changed(()),
+                plan::Due::NotYet => Edit::Unchanged(()),
+            })?;
+        }
+        Ok(DueDone { count: due.len(), next })
+    }
+}

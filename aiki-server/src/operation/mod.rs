@@ -1,0 +1,40 @@
+//! What can be asked of the lane, one file each. An operation looks up its runs on the desk, lets a
+//! plan of the core work on them, and answers.
+
+mod cancel;
+mod claim;
+mod claim_ready;
+mod create;
+mod due;
+mod refresh;
+mod release;
+mod report;
+
+use aiki_core::{RunId, ServerError};
+
+use crate::lane::Desk;
+
+pub(crate) use cancel::Cancel;
+pub(crate) use claim::{Claim, ClaimAnswer};
+pub(crate) use claim_ready::ClaimReadyRuns;
+pub(crate) use create::Create;
+pub(crate) use due::Due;
+pub(crate) use refresh::Refresh;
+pub(crate) use release::Release;
+pub(crate) use report::WriteReport;
+
+/// A request to the lane.
+pub(crate) trait Operation: Send + 'static {
+    type Answer: Send + 'static;
+
+    /// The runs that it names, so that a whole batch's are loaded in one go.
+    fn touches(&self, _runs: &mut Vec<RunId>) {}
+
+    /// Bytes of payload that it brings.
+    fn size(&self) -> usize {
+        0
+    }
+
+    /// Plans it. May be called again when the batch it was planned in was not committed.
+    fn plan(&self, desk: &mut Desk<'_>) -> Result<Self::Answer, ServerError>;
+}

@@ -1,0 +1,23 @@
+//! From a stored run to what callers read.
+
+use aiki_core::run::history::{self, HistoryEntry};
+use aiki_core::run::record::{TransitionRecord, transitions};
+use aiki_core::{RunRecord, ServerError};
+
+use crate::storage::StoredRun;
+
+/// Folds a run's pages and tail into its record.
+pub(crate) fn fold(run: &StoredRun, pages: &[String]) -> Result<RunRecord, ServerError> {
+    Ok(RunRecord::fold(&run.head, entries(run, pages)?))
+}
+
+/// Lists the transitions of a run.
+pub(crate) fn list(run: &StoredRun, pages: &[String]) -> Result<Vec<TransitionRecord>, ServerError> {
+    Ok(transitions(run.head.id, entries(run, pages)?))
+}
+
+fn entries(run: &StoredRun, pages: &[String]) -> Result<Vec<HistoryEntry>, ServerError> {
+    let texts = pages.iter().chain(std::iter::once(&run.tail));
+    let entries: Result<Vec<_>, _> = texts.flat_map(|text| history::parse(text)).collect();
+    entries.map_err(|error| ServerError::Internal(format!("run {}: {error}", run.head.id)))
+}

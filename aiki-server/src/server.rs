@@ -1,0 +1,124 @@
+//! A running server.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aiki_core::{Client, Clock, Name, ServerError};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::builder::ServerBuilder;
+use crate::lane::LaneHandle;
+use crate::local_client::LocalClient;
+use crate::readers::Readers;
+use crate::timer::Timer;
+use crate::watchers::Watchers;
+use crate::workers::Workers;
+
+/// The namespace of [`Server::client`].
+const DEFAULT_NAMESPACE: &str = "default";
+
+/// The parts of a server.
+pub(crate) struct Inner {
+    pub(crate) lane: LaneHandle,
+    pub(crate) readers: Readers,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) timer: Arc<Timer>,
+    pub(crate) watchers: Arc<Watchers>,
+    pub(crate) workers: Arc<Workers>,
+    pub(crate) payload_limit: usize,
+    pub(crate) closed: watch::Sender<bool>,
+    pub(crate) daemons: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Inner {
+    /// Resolves when the server is closed.
+    pub(crate) async fn closed(&self) {
+        // The sender lives in `self`: there is no other way for this to end.
+        let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
+    }
+
+    fn stop_daemons(&self) -> Vec<JoinHandle<()>> {
+        self.closed.send_replace(true);
+        let daemons = std::mem::take(&mut *self.daemons.lock().unwrap_or_else(PoisonError::into_inner));
+        daemons.iter().for_each(JoinHandle::abort);
+        daemons
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop_daemons();
+        self.lane.close();
+        self.readers.close();
+    }
+}
+
+/// An orchestrator inside this program. Cloning is cheap. It lives until [`close`](Self::close), or
+/// until the last of its clones and clients is gone; dropping that one blocks until what was asked
+/// for already is committed.
+#[derive(Clone)]
+pub struct Server {
+    inner: Arc<Inner>,
+}
+
+impl Server {
+    pub(crate) fn new(inner: Arc<Inner>) -> Self {
+        Self { inner }
+    }
+
+    /// Configures a server. Without more ado it keeps its runs in memory.
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::new()
+    }
+
+    /// A client for the namespace `default`.
+    pub fn client(&self) -> Client {
+        self.client_for(Name::new(DEFAULT_NAMESPACE))
+    }
+
+    /// A client for a namespace. Namespaces need not be created and do not see each other's runs.
+    pub fn client_for(&self, namespace: Name) -> Client {
+        Client::new(LocalClient::new(Arc::clone(&self.inner), namespace))
+    }
+
+    /// Does at once what is due by the server's clock, and returns when it is committed. The server
+    /// does it by itself as time goes by; call this after stepping a clock of your own.
+    ///
+    /// # Errors
+    /// [`ServerError::Unavailable`] when the store is out of order or the server was closed.
+    pub async fn run_due_timers(&self) -> Result<(), ServerError> {
+        self.inner.timer.run_due(&self.inner.lane).await
+    }
+
+    /// Stops the timers and announcements, commits what was asked for already, and lets go of the
+    /// store. Later requests answer [`ServerError::Unavailable`]. Closing twice is harmless.
+    ///
+    /// Cancel safety: when the future is dropped, closing goes on in the background.
+    pub async fn close(&self) {
+        let daemons = self.inner.stop_daemons();
+        let inner = Arc::clone(&self.inner);
+        let close = move || {
+            inner.lane.close();
+            inner.readers.close();
+        };
+        match &self.inner.lane {
+            LaneHandle::Inline(_) => close(),
+            LaneHandle::Thread(_) => {
+                if let Err(error) = tokio::task::spawn_blocking(close).await {
+                    tracing::error!(%error, "the server could not be closed");
+                }
+            }
+        }
+        for daemon in daemons {
+            // Aborted: the error says just that.
+            let _ = daemon.await;
+        }
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,141 @@
+//! The store without a disk: plain maps. It is the oracle for the others.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Bound;
+
+use aiki_core::name::{Name, WorkflowKey};
+use aiki_core::rank::Rank;
+use aiki_core::run::RunHead;
+use aiki_core::{ReadyRun, RunId, Timestamp};
+
+use super::{QueuedPlace, Reads, ReadyQuery, ReferenceKey, RunWrite, Storage, StorageError, StoredRun, ready_run};
+
+type ReadyKey = (Name, WorkflowKey, Option<Name>);
+
+#[derive(Debug, Default)]
+pub(crate) struct MemoryStorage {
+    runs: HashMap<RunId, StoredRun>,
+    pages: HashMap<RunId, Vec<String>>,
+    references: HashMap<ReferenceKey, RunId>,
+    due: BTreeSet<(Timestamp, RunId)>,
+    ready: HashMap<ReadyKey, BTreeSet<(Rank, RunId)>>,
+}
+
+impl MemoryStorage {
+    fn index(&mut self, head: &RunHead) {
+        if let Some(due) = head.due_at() {
+            self.due.insert((due, head.id));
+        }
+        if let Some(rank) = head.rank() {
+            self.ready.entry(ready_key(head)).or_default().insert((rank, head.id));
+        }
+    }
+
+    fn unindex(&mut self, head: &RunHead) {
+        if let Some(due) = head.due_at() {
+            self.due.remove(&(due, head.id));
+        }
+        if let Some(rank) = head.rank()
+            && let Some(ranks) = self.ready.get_mut(&ready_key(head))
+        {
+            ranks.remove(&(rank, head.id));
+            if ranks.is_empty() {
+                self.ready.remove(&ready_key(head));
+            }
+        }
+    }
+
+    fn check(&self, write: &RunWrite<'_>) -> Result<(), StorageError> {
+        let head = &write.run.head;
+        let taken = write.expected.is_none() && reference_key(head).and_then(|key| self.references.get(&key)).is_some();
+        if self.runs.get(&head.id).map(|run| run.version) != write.expected || taken {
+            return Err(StorageError::Conflict(head.id));
+        }
+        Ok(())
+    }
+}
+
+fn ready_key(head: &RunHead) -> ReadyKey {
+    (head.namespace.clone(), head.workflow.clone(), head.pool().cloned())
+}
+
+fn reference_key(head: &RunHead) -> Option<ReferenceKey> {
+    head.reference_id.clone().map(|reference_id| ReferenceKey {
+        namespace: head.namespace.clone(),
+        workflow: head.workflow.clone(),
+        reference_id,
+    })
+}
+
+impl Reads for MemoryStorage {
+    fn load(&mut self, ids: &[RunId]) -> Result<Vec<Option<StoredRun>>, StorageError> {
+        Ok(ids.iter().map(|id| self.runs.get(id).cloned()).collect())
+    }
+
+    fn by_reference(&mut self, keys: &[ReferenceKey]) -> Result<Vec<Option<RunId>>, StorageError> {
+        Ok(keys.iter().map(|key| self.references.get(key).copied()).collect())
+    }
+
+    fn pages(&mut self, id: RunId, count: u32) -> Result<Vec<String>, StorageError> {
+        let pages = self.pages.get(&id).map(Vec::as_slice).unwrap_or_default();
+        Ok(pages.iter().take(count as usize).cloned().collect())
+    }
+
+    fn queued(&mut self, after: QueuedPlace, limit: usize) -> Result<Vec<(QueuedPlace, ReadyRun)>, StorageError> {
+        let later = self.due.range((Bound::Excluded(after), Bound::Unbounded));
+        let runs = later.filter_map(|place| Some((*place, &self.runs.get(&place.1)?.head)));
+        let queued = runs.filter(|(_, head)| head.announce.is_some());
+        Ok(queued.map(|(place, head)| (place, ready_run(head))).take(limit).collect())
+    }
+}
+
+impl Storage for MemoryStorage {
+    fn commit(&mut self, writes: &[RunWrite<'_>]) -> Result<(), StorageError> {
+        writes.iter().try_for_each(|write| self.check(write))?;
+        for write in writes {
+            let head = &write.run.head;
+            if let Some(before) = self.runs.insert(head.id, write.run.clone()) {
+                self.unindex(&before.head);
+            } else if let Some(key) = reference_key(head) {
+                self.references.insert(key, head.id);
+            }
+            self.index(head);
+            if !write.spilled.is_empty() {
+                self.pages.entry(head.id).or_default().extend_from_slice(write.spilled);
+            }
+        }
+        Ok(())
+    }
+
+    fn due(&mut self, now: Timestamp, limit: usize) -> Result<Vec<RunId>, StorageError> {
+        Ok(self.due.iter().take_while(|(due, _)| *due <= now).take(limit).map(|(_, id)| *id).collect())
+    }
+
+    fn next_due(&mut self, now: Timestamp) -> Result<Option<Timestamp>, StorageError> {
+        let after = (now, RunId::from_bits(u128::MAX));
+        Ok(self.due.range(after..).find(|(due, _)| *due > now).map(|(due, _)| *due))
+    }
+
+    fn ready(&mut self, query: &ReadyQuery<'_>, limit: usize) -> Result<Vec<RunId>, StorageError> {
+        let pools: Vec<Option<Name>> = match query.pools {
+            [] => vec![None],
+            pools => pools.iter().cloned().map(Some).collect(),
+        };
+        let mut found: Vec<(Rank, RunId)> = Vec::new();
+        for workflow in query.workflows {
+            for pool in &pools {
+                let key = (query.namespace.clone(), workflow.clone(), pool.clone());
+                if let Some(ranks) = self.ready.get(&key) {
+                    found.extend(ranks.iter().take(limit));
+                }
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        Ok(found.into_iter().take(limit).map(|(_, id)| id).collect())
+    }
+
+    fn last_id(&mut self) -> Result<Option<RunId>, StorageError> {
+        Ok(self.runs.keys().max().copied())
+    }
+}

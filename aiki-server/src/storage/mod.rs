@@ -1,0 +1,117 @@
+//! What a store does: keep one row per run and the spilled pages of its history, and answer the few
+//! questions that need an index. It decides nothing.
+
+mod error;
+pub(crate) mod memory;
+#[cfg(feature = "sqlite")]
+pub(crate) mod sqlite;
+
+use aiki_core::name::{Name, WorkflowKey};
+use aiki_core::run::RunHead;
+use aiki_core::{ReadyRun, RunId, Timestamp};
+
+pub(crate) use error::StorageError;
+
+/// A run as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct StoredRun {
+    pub(crate) head: RunHead,
+    /// The last page of the history, one entry of JSON per line.
+    pub(crate) tail: String,
+    /// Pages of the history before the tail.
+    pub(crate) pages: u32,
+    /// Counts the writes of the row: the fence of the next one.
+    pub(crate) version: u64,
+}
+
+/// The caller's own name of a run, in full.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ReferenceKey {
+    pub(crate) namespace: Name,
+    pub(crate) workflow: WorkflowKey,
+    pub(crate) reference_id: String,
+}
+
+/// One row to be written.
+#[derive(Debug)]
+pub(crate) struct RunWrite<'a> {
+    /// The run after the write.
+    pub(crate) run: &'a StoredRun,
+    /// The version that the row must have; `None`: there must be no row yet.
+    pub(crate) expected: Option<u64>,
+    /// Pages that leave the tail with this write. The last of them is page `run.pages - 1`.
+    pub(crate) spilled: &'a [String],
+}
+
+/// What is asked when somebody wants ready runs.
+#[derive(Clone, Debug)]
+pub(crate) struct ReadyQuery<'a> {
+    pub(crate) namespace: &'a Name,
+    pub(crate) workflows: &'a [WorkflowKey],
+    /// Empty: runs without a pool.
+    pub(crate) pools: &'a [Name],
+}
+
+impl ReadyQuery<'_> {
+    /// Whether a run is ready and asked for.
+    pub(crate) fn matches(&self, head: &RunHead) -> bool {
+        let pool_fits = match head.pool() {
+            None => self.pools.is_empty(),
+            Some(pool) => self.pools.contains(pool),
+        };
+        head.announce.is_some()
+            && pool_fits
+            && head.namespace == *self.namespace
+            && self.workflows.contains(&head.workflow)
+    }
+}
+
+/// A place in the list of queued runs: due time and id.
+pub(crate) type QueuedPlace = (Timestamp, RunId);
+
+/// Questions that change nothing.
+pub(crate) trait Reads: Send {
+    /// The runs with these ids, in their order.
+    fn load(&mut self, ids: &[RunId]) -> Result<Vec<Option<StoredRun>>, StorageError>;
+
+    /// The runs with these reference ids, in their order.
+    fn by_reference(&mut self, keys: &[ReferenceKey]) -> Result<Vec<Option<RunId>>, StorageError>;
+
+    /// The first `count` pages of a run's history.
+    fn pages(&mut self, id: RunId, count: u32) -> Result<Vec<String>, StorageError>;
+
+    /// Queued runs of all namespaces by due time and id, at most `limit` from behind `after`.
+    fn queued(&mut self, after: QueuedPlace, limit: usize) -> Result<Vec<(QueuedPlace, ReadyRun)>, StorageError>;
+}
+
+/// A store. Calls come from one thread at a time.
+pub(crate) trait Storage: Reads + 'static {
+    /// Writes all rows or none. Durable when it returns.
+    fn commit(&mut self, writes: &[RunWrite<'_>]) -> Result<(), StorageError>;
+
+    /// Runs that are due at `now`, the earliest first, at most `limit`.
+    fn due(&mut self, now: Timestamp, limit: usize) -> Result<Vec<RunId>, StorageError>;
+
+    /// The first due time after `now`.
+    fn next_due(&mut self, now: Timestamp) -> Result<Option<Timestamp>, StorageError>;
+
+    /// Ready runs, lowest rank first and then by id, at most `limit`.
+    fn ready(&mut self, query: &ReadyQuery<'_>, limit: usize) -> Result<Vec<RunId>, StorageError>;
+
+    /// The highest id of a run.
+    fn last_id(&mut self) -> Result<Option<RunId>, StorageError>;
+
+    /// Called between batches: time for upkeep. `idle` says that nothing waits.
+    fn maintain(&mut self, _idle: bool) {}
+}
+
+/// The announcement of a run.
+pub(crate) fn ready_run(head: &RunHead) -> ReadyRun {
+    ReadyRun {
+        id: head.id,
+        namespace: head.namespace.clone(),
+        workflow: head.workflow.clone(),
+        pool: head.pool().cloned(),
+        priority: head.priority,
+    }
+}

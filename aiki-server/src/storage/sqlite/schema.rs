@@ -1,0 +1,78 @@
+//! Tables and indexes, and how older databases get them.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+/// Marks a database as Aiki's: `AIKI` in ASCII.
+const APPLICATION_ID: i64 = 0x4149_4B49;
+
+/// Step n leads from schema n to schema n + 1. Steps that were released never change.
+const MIGRATIONS: &[&str] = &["
+    -- One row per run: while its history is short, a commit writes this row and nothing else.
+    CREATE TABLE runs (
+        id BLOB NOT NULL UNIQUE,          -- 16 bytes that sort by creation
+        version INTEGER NOT NULL,         -- counts the writes of the row
+        namespace TEXT NOT NULL,
+        source TEXT NOT NULL,
+        name TEXT NOT NULL,
+        version_id TEXT NOT NULL,
+        pool TEXT NOT NULL,               -- '' is none
+        reference_id TEXT,
+        status TEXT NOT NULL,
+        due_at INTEGER,                   -- ms since the epoch: when the server looks at it again
+        rank INTEGER,                     -- set while the run is ready
+        pages INTEGER NOT NULL,           -- rows in history
+        head TEXT NOT NULL,               -- JSON
+        tail TEXT NOT NULL                -- the history behind its pages, one JSON entry per line
+    ) STRICT;
+    CREATE UNIQUE INDEX runs_reference ON runs (namespace, source, name, version_id, reference_id)
+        WHERE reference_id IS NOT NULL;
+    CREATE INDEX runs_due ON runs (due_at, id) WHERE due_at IS NOT NULL;
+    CREATE INDEX runs_ready ON runs (namespace, source, name, version_id, pool, rank, id) WHERE rank IS NOT NULL;
+
+    CREATE TABLE history (
+        run BLOB NOT NULL,
+        page INTEGER NOT NULL,
+        entries TEXT NOT NULL,
+        PRIMARY KEY (run, page)
+    ) STRICT;
+"];
+
+/// The latest schema.
+pub(super) const LATEST: i64 = MIGRATIONS.len() as i64;
+
+/// Why a database cannot be brought to the latest schema.
+pub(super) enum SchemaError {
+    Foreign(&'static str),
+    Newer(i64),
+    Sqlite(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for SchemaError {
+    fn from(error: rusqlite::Error) -> Self {
+        SchemaError::Sqlite(error)
+    }
+}
+
+/// Brings a database to the latest schema, in one transaction.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), SchemaError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let pragma = |name: &str| transaction.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let (application, found) = (pragma("application_id")?, pragma("user_version")?);
+    let is_empty = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))? == 0;
+    if application != APPLICATION_ID && !is_empty {
+        return Err(SchemaError::Foreign("it belongs to another program"));
+    }
+    if found > LATEST {
+        return Err(SchemaError::Newer(found));
+    }
+    let from = usize::try_from(found).map_err(|_| SchemaError::Foreign("its schema number is negative"))?;
+    if from == MIGRATIONS.len() {
+        return Ok(());
+    }
+    for step in &MIGRATIONS[from..] {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", LATEST)?;
+    Ok(transaction.commit()?)
+}

@@ -1,0 +1,203 @@
+//! The writer: commits, and the questions that only the lane asks.
+
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use aiki_core::{Name, ReadyRun, RunId, Timestamp};
+use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params};
+
+use super::checkpoint::Checkpointer;
+use super::read::SqliteReads;
+use super::{to_column, to_run_id, to_timestamp};
+use crate::storage::{QueuedPlace, Reads, ReadyQuery, ReferenceKey, RunWrite, Storage, StorageError, StoredRun};
+
+/// SQLite's own limit of a file, in pages.
+const MAX_PAGES: u32 = 1_073_741_823;
+
+/// The connection that writes, with what has to live as long.
+pub(super) struct SqliteStorage {
+    reads: SqliteReads,
+    checkpointer: Checkpointer,
+    page_limit: Option<Arc<AtomicU32>>,
+    /// Let go of last of all.
+    _lock: File,
+}
+
+impl SqliteStorage {
+    pub(super) fn new(
+        connection: Connection,
+        checkpointer: Checkpointer,
+        page_limit: Option<Arc<AtomicU32>>,
+        lock: File,
+    ) -> Self {
+        Self { reads: SqliteReads(connection), checkpointer, page_limit, _lock: lock }
+    }
+}
+
+const INSERT: &str = "
+    INSERT INTO runs (id, version, namespace, source, name, version_id, pool, reference_id,
+                      status, due_at, rank, pages, head, tail)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+
+const UPDATE: &str = "
+    UPDATE runs SET version = ?2, status = ?3, due_at = ?4, rank = ?5, pages = ?6, head = ?7, tail = ?8
+    WHERE id = ?1 AND version = ?9";
+
+struct Statements<'a> {
+    insert: CachedStatement<'a>,
+    update: CachedStatement<'a>,
+    page: CachedStatement<'a>,
+}
+
+impl<'a> Statements<'a> {
+    fn prepare(transaction: &'a Transaction<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            insert: transaction.prepare_cached(INSERT)?,
+            update: transaction.prepare_cached(UPDATE)?,
+            page: transaction.prepare_cached("INSERT INTO history (run, page, entries) VALUES (?1, ?2, ?3)")?,
+        })
+    }
+
+    fn write(&mut self, write: &RunWrite<'_>) -> Result<(), StorageError> {
+        let StoredRun { head, tail, pages, version } = write.run;
+        let id = head.id.to_bytes();
+        let text = serde_json::to_string(head).map_err(|error| StorageError::Failed(error.to_string()))?;
+        let due = head.due_at().map(|due| to_column(due.as_millis()));
+        let rank = head.rank().map(|rank| to_column(rank.as_u64()));
+        let status = head.state.status().as_str();
+        let version = to_column(*version);
+        let written = match write.expected {
+            Some(expected) => {
+                let row = params![id, version, status, due, rank, pages, text, tail, to_column(expected)];
+                self.update.execute(row)
+            }
+            None => {
+                let key = &head.workflow;
+                let pool = head.pool().map_or("", Name::as_str);
+                let (source, name, of) = (key.source.as_str(), key.name.as_str(), key.version.as_str());
+                let namespace = head.namespace.as_str();
+                self.insert.execute(params![
+                    id,
+                    version,
+                    namespace,
+                    source,
+                    name,
+                    of,
+                    pool,
+                    head.reference_id,
+                    status,
+                    due,
+                    rank,
+                    pages,
+                    text,
+                    tail
+                ])
+            }
+        };
+        match written {
+            Ok(1) => {}
+            Ok(_) => return Err(StorageError::Conflict(head.id)),
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+                return Err(StorageError::Conflict(head.id));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let first = pages - write.spilled.len() as u32;
+        for (page, entries) in (first..).zip(write.spilled) {
+            self.page.execute(params![id, page, entries])?;
+        }
+        Ok(())
+    }
+}
+
+impl Reads for SqliteStorage {
+    fn load(&mut self, ids: &[RunId]) -> Result<Vec<Option<StoredRun>>, StorageError> {
+        self.reads.load(ids)
+    }
+
+    fn by_reference(&mut self, keys: &[ReferenceKey]) -> Result<Vec<Option<RunId>>, StorageError> {
+        self.reads.by_reference(keys)
+    }
+
+    fn pages(&mut self, id: RunId, count: u32) -> Result<Vec<String>, StorageError> {
+        self.reads.pages(id, count)
+    }
+
+    fn queued(&mut self, after: QueuedPlace, limit: usize) -> Result<Vec<(QueuedPlace, ReadyRun)>, StorageError> {
+        self.reads.queued(after, limit)
+    }
+}
+
+impl Storage for SqliteStorage {
+    fn commit(&mut self, writes: &[RunWrite<'_>]) -> Result<(), StorageError> {
+        if let Some(limit) = &self.page_limit {
+            let limit = Some(limit.load(Ordering::SeqCst)).filter(|limit| *limit > 0).unwrap_or(MAX_PAGES);
+            self.reads.0.pragma_update(None, "max_page_count", limit)?;
+        }
+        let transaction = self.reads.0.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut statements = Statements::prepare(&transaction)?;
+        writes.iter().try_for_each(|write| statements.write(write))?;
+        drop(statements);
+        transaction.commit()?;
+        self.checkpointer.count(writes.len());
+        Ok(())
+    }
+
+    fn due(&mut self, now: Timestamp, limit: usize) -> Result<Vec<RunId>, StorageError> {
+        let mut select =
+            self.reads.0.prepare_cached("SELECT id FROM runs WHERE due_at <= ?1 ORDER BY due_at, id LIMIT ?2")?;
+        let mut rows = select.query(params![to_column(now.as_millis()), to_column(limit as u64)])?;
+        let mut ids = Vec::new();
+        while let Some(row) = rows.next()? {
+            ids.push(to_run_id(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?);
+        }
+        Ok(ids)
+    }
+
+    fn next_due(&mut self, now: Timestamp) -> Result<Option<Timestamp>, StorageError> {
+        let mut select =
+            self.reads.0.prepare_cached("SELECT due_at FROM runs WHERE due_at > ?1 ORDER BY due_at LIMIT 1")?;
+        let due: Option<i64> = select.query_row([to_column(now.as_millis())], |row| row.get(0)).optional()?;
+        Ok(due.filter(|due| *due != i64::MAX).map(to_timestamp))
+    }
+
+    fn ready(&mut self, query: &ReadyQuery<'_>, limit: usize) -> Result<Vec<RunId>, StorageError> {
+        let mut select = self.reads.0.prepare_cached(
+            "SELECT rank, id FROM runs INDEXED BY runs_ready
+             WHERE namespace = ?1 AND source = ?2 AND name = ?3 AND version_id = ?4 AND pool = ?5 AND rank IS NOT NULL
+             ORDER BY rank, id LIMIT ?6",
+        )?;
+        let pools = if query.pools.is_empty() { &[Name::new("")][..] } else { query.pools };
+        let mut found: Vec<(i64, RunId)> = Vec::new();
+        for workflow in query.workflows {
+            for pool in pools {
+                let mut rows = select.query(params![
+                    query.namespace.as_str(),
+                    workflow.source.as_str(),
+                    workflow.name.as_str(),
+                    workflow.version.as_str(),
+                    pool.as_str(),
+                    to_column(limit as u64)
+                ])?;
+                while let Some(row) = rows.next()? {
+                    let id = to_run_id(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?)?;
+                    found.push((row.get(0)?, id));
+                }
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        Ok(found.into_iter().take(limit).map(|(_, id)| id).collect())
+    }
+
+    fn last_id(&mut self) -> Result<Option<RunId>, StorageError> {
+        let mut select = self.reads.0.prepare_cached("SELECT id FROM runs ORDER BY id DESC LIMIT 1")?;
+        let id: Option<Vec<u8>> = select.query_row([], |row| row.get(0)).optional()?;
+        id.as_deref().map(to_run_id).transpose()
+    }
+
+    fn maintain(&mut self, idle: bool) {
+        self.checkpointer.maintain(&self.reads.0, idle);
+    }
+}

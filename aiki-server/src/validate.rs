@@ -1,0 +1,88 @@
+//! Requests that are refused before anything is stored.
+
+use std::time::Duration;
+
+use aiki_core::name::WorkflowKey;
+use aiki_core::run::plan::CreateRun;
+use aiki_core::{Name, Payload, Report, ServerError, Transition};
+
+/// The longest name and reference id, in bytes.
+const MAX_NAME: usize = 256;
+/// The longest lease.
+const MAX_LEASE: Duration = Duration::from_secs(24 * 3_600);
+/// Runs in one claim, refresh or release, transitions in one report.
+const MAX_ITEMS: usize = 1_000;
+
+fn invalid(reason: impl ToString) -> ServerError {
+    ServerError::Invalid(reason.to_string())
+}
+
+pub(crate) fn name(what: &str, name: &str) -> Result<(), ServerError> {
+    match name.len() {
+        0 => Err(invalid(format!("{what} is empty"))),
+        1..=MAX_NAME => Ok(()),
+        len => Err(invalid(format!("{what} has {len} bytes, the limit is {MAX_NAME}"))),
+    }
+}
+
+pub(crate) fn workflow(key: &WorkflowKey) -> Result<(), ServerError> {
+    name("the workflow's name", key.name.as_str())?;
+    name("the workflow's version", key.version.as_str())
+}
+
+pub(crate) fn worker(worker: &Name) -> Result<(), ServerError> {
+    name("the worker's name", worker.as_str())
+}
+
+pub(crate) fn items(what: &str, count: usize) -> Result<(), ServerError> {
+    if count > MAX_ITEMS {
+        return Err(invalid(format!("{count} {what} in one request, the limit is {MAX_ITEMS}")));
+    }
+    Ok(())
+}
+
+pub(crate) fn lease(lease: Duration) -> Result<(), ServerError> {
+    if lease.is_zero() || lease > MAX_LEASE {
+        return Err(invalid(format!("the lease is {lease:?}: it must be more than 0 and at most {MAX_LEASE:?}")));
+    }
+    Ok(())
+}
+
+pub(crate) fn create(request: &CreateRun, payload_limit: usize) -> Result<(), ServerError> {
+    workflow(&request.workflow)?;
+    if let Some(reference) = &request.reference {
+        name("the reference id", &reference.id)?;
+    }
+    if let Some(options) = &request.options {
+        options.retry.iter().try_for_each(|retry| retry.validate().map_err(invalid))?;
+        options.pool.iter().try_for_each(|pool| name("the pool's name", pool.as_str()))?;
+    }
+    Payload::check_size(request.input.as_ref(), payload_limit).map_err(invalid)
+}
+
+pub(crate) fn report(report: &Report, payload_limit: usize) -> Result<(), ServerError> {
+    items("transitions", report.transitions.len())?;
+    for transition in &report.transitions {
+        match transition {
+            Transition::TaskOpened { name: task, retry, .. } => {
+                name("the task's name", task)?;
+                retry.iter().try_for_each(|retry| retry.validate().map_err(invalid))?;
+            }
+            Transition::SleepOpened { name: sleep, .. } => name("the sleep's name", sleep)?,
+            _ => {}
+        }
+        Payload::check_size(payload(transition), payload_limit).map_err(invalid)?;
+    }
+    Ok(())
+}
+
+/// The payload that a transition brings.
+pub(crate) fn payload(transition: &Transition) -> Option<&Payload> {
+    match transition {
+        Transition::TaskOpened { input, .. } => input.as_ref(),
+        Transition::TaskCompleted { output, .. } | Transition::Completed { output } => output.as_ref(),
+        Transition::TaskParked { error, .. } | Transition::TaskFailed { error, .. } => error.data.as_ref(),
+        Transition::Failed { cause } | Transition::RetryScheduled { cause, .. } => cause.error()?.data.as_ref(),
+        _ => None,
+    }
+}

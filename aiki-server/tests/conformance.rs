@@ -1,0 +1,20 @@
+//! Both stores pass the suite of servers.
+
+mod support;
+
+mod memory {
+    use super::support::Memory;
+    aiki_conformance::server_conformance!(
+        #[tokio::test(start_paused = true)]
+        Memory::start().await
+    );
+}
+
+#[cfg(feature = "sqlite")]
+mod sqlite {
+    use super::support::Sqlite;
+    aiki_conformance::server_conformance!(
+        #[tokio::test]
+        Sqlite::start().await
+    );
+}

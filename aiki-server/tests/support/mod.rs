@@ -1,0 +1,138 @@
+//! Servers for tests.
+#![allow(dead_code, reason = "each test uses a part of it")]
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "for tests")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use aiki_conformance::server::{Recorder, ServerHarness};
+use aiki_core::{Client, Clock, Name, Timestamp};
+use aiki_runtime::{SeededEntropy, VirtualClock};
+use aiki_server::Server;
+use async_trait::async_trait;
+
+pub const PAYLOAD_LIMIT: usize = 200_000;
+
+/// A clock that stands still until it is stepped.
+#[derive(Debug)]
+pub struct ManualClock(AtomicU64);
+
+impl Default for ManualClock {
+    fn default() -> Self {
+        Self(AtomicU64::new(1_772_323_200_000))
+    }
+}
+
+impl ManualClock {
+    pub fn step(&self, by: Duration) {
+        self.0.fetch_add(by.as_millis() as u64, Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// The memory store under tokio's virtual time: its own timer does what is due.
+pub struct Memory {
+    pub server: Server,
+    clock: Arc<VirtualClock>,
+    recorder: Arc<Recorder>,
+}
+
+impl Memory {
+    pub async fn start() -> Self {
+        let (clock, recorder) = (Arc::new(VirtualClock::default()), Arc::new(Recorder::default()));
+        let server = Server::builder()
+            .clock(clock.clone())
+            .entropy(Arc::new(SeededEntropy::new(1)))
+            .publisher(recorder.clone())
+            .payload_limit(PAYLOAD_LIMIT);
+        Self { server: server.start().await.unwrap(), clock, recorder }
+    }
+}
+
+#[async_trait]
+impl ServerHarness for Memory {
+    fn client_for(&self, namespace: Name) -> Client {
+        self.server.client_for(namespace)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    async fn advance(&self, by: Duration) {
+        tokio::time::sleep(by).await;
+        // The server's timer woke at the same moment: let it go first.
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    fn payload_limit(&self) -> usize {
+        PAYLOAD_LIMIT
+    }
+}
+
+/// The SQLite store, on a clock that is stepped by hand.
+#[cfg(feature = "sqlite")]
+pub struct Sqlite {
+    pub server: Server,
+    pub clock: Arc<ManualClock>,
+    recorder: Arc<Recorder>,
+    _folder: Option<tempfile::TempDir>,
+}
+
+#[cfg(feature = "sqlite")]
+impl Sqlite {
+    /// In a folder of its own that goes with it.
+    pub async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut started = Self::open(&folder.path().join("aiki.db"), Arc::default()).await;
+        started._folder = Some(folder);
+        started
+    }
+
+    pub async fn open(path: &std::path::Path, clock: Arc<ManualClock>) -> Self {
+        let recorder = Arc::new(Recorder::default());
+        let server = Server::builder()
+            .sqlite(path)
+            .clock(clock.clone())
+            .publisher(recorder.clone())
+            .payload_limit(PAYLOAD_LIMIT);
+        Self { server: server.start().await.unwrap(), clock, recorder, _folder: None }
+    }
+}
+
+#[cfg(feature = "sqlite")]
+#[async_trait]
+impl ServerHarness for Sqlite {
+    fn client_for(&self, namespace: Name) -> Client {
+        self.server.client_for(namespace)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    async fn advance(&self, by: Duration) {
+        self.clock.step(by);
+        self.server.run_due_timers().await.unwrap();
+    }
+
+    fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    fn payload_limit(&self) -> usize {
+        PAYLOAD_LIMIT
+    }
+}

@@ -1,0 +1,222 @@
+//! Making a worker.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use aiki_core::name::Name;
+use aiki_core::payload::DEFAULT_PAYLOAD_LIMIT;
+use aiki_core::replay::MachineConfig;
+use aiki_core::time::ceil_millis;
+use aiki_core::{Client, Clock, SubscriberFactory, WorkflowExecutor};
+use aiki_runtime::{Entropy, SystemClock, SystemEntropy};
+use tokio::sync::watch;
+
+use crate::active::ActiveRuns;
+use crate::claim_subscriber::{ClaimSubscriber, DEFAULT_LEASE};
+use crate::config::{
+    ConfigError, DEFAULT_HEARTBEAT, SubscriberConfig, WorkerConfig, effective_heartbeat, heartbeat_against_lease,
+};
+use crate::executor::ReplayExecutor;
+use crate::lifecycle::{Control, Lifecycle};
+use crate::registry::Registry;
+use crate::status::Counters;
+use crate::worker::{Settings, Shared, Worker};
+
+type Decorator = Box<dyn FnOnce(Arc<dyn WorkflowExecutor>) -> Arc<dyn WorkflowExecutor> + Send>;
+
+/// Makes a [`Worker`]. Every setting has a default; [`build`](Self::build) checks them all.
+#[must_use = "a worker is made by `build()`"]
+pub struct WorkerBuilder {
+    client: Client,
+    config: WorkerConfig,
+    subscriber: Option<Arc<dyn SubscriberFactory>>,
+    pools: Vec<Name>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    payload_limit: usize,
+    decorators: Vec<Decorator>,
+    heartbeat_on_runtime: bool,
+    fail_foreign_waits: bool,
+}
+
+impl WorkerBuilder {
+    pub(crate) fn new(client: Client) -> Self {
+        Self {
+            client,
+            config: WorkerConfig::default(),
+            subscriber: None,
+            pools: Vec::new(),
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(SystemEntropy),
+            payload_limit: DEFAULT_PAYLOAD_LIMIT,
+            decorators: Vec::new(),
+            heartbeat_on_runtime: false,
+            fail_foreign_waits: false,
+        }
+    }
+
+    /// Takes over a whole configuration. Calls after this one win over it.
+    pub fn config(mut self, config: WorkerConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The worker's name: 1 to 96 letters, digits and `. _ / -`. Generated unless set.
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.config.id = Some(id.into());
+        self
+    }
+
+    /// How many runs are executed at the same time. Default 1.
+    pub fn max_concurrent_workflow_runs(mut self, runs: usize) -> Self {
+        self.config.max_concurrent_workflow_runs = runs;
+        self
+    }
+
+    /// Through what runs are received, whatever the configuration says. Default: straight from the
+    /// server, by [`ClaimSubscriber`].
+    pub fn subscriber(self, subscriber: impl SubscriberFactory) -> Self {
+        self.shared_subscriber(Arc::new(subscriber))
+    }
+
+    /// Like [`subscriber`](Self::subscriber), for one that is shared or chosen at run time.
+    pub fn shared_subscriber(mut self, subscriber: Arc<dyn SubscriberFactory>) -> Self {
+        self.subscriber = Some(subscriber);
+        self
+    }
+
+    /// The subscriber's section of the configuration, unless an explicit subscriber wins over it:
+    /// for whoever makes a subscriber of it.
+    pub fn unresolved_subscriber(&self) -> Option<&SubscriberConfig> {
+        self.config.subscriber.as_ref().filter(|_| self.subscriber.is_none())
+    }
+
+    /// How often claims are prolonged. Default 30 s. When set, at most half of the subscriber's
+    /// `claim_min_idle_time`. A third of that is used when this is longer.
+    pub fn heartbeat_interval(mut self, interval: Duration) -> Self {
+        self.config.workflow_run.heartbeat_interval_ms = Some(ceil_millis(interval));
+        self
+    }
+
+    /// How long a stop waits for running runs. Default 5 s.
+    pub fn graceful_shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.config.graceful_shutdown_timeout_ms = ceil_millis(timeout);
+        self
+    }
+
+    /// Makes the worker a member of a pool; it then takes the runs that are reserved for its pools.
+    pub fn pool(mut self, pool: impl Into<Name>) -> Self {
+        self.pools.push(pool.into());
+        self
+    }
+
+    /// What tells the time to handlers. Default: the system's clock.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The source of chance for names and delays. Default: the system's randomness. Two workers
+    /// under one id need different sequences.
+    pub fn entropy(mut self, entropy: Arc<dyn Entropy>) -> Self {
+        self.entropy = entropy;
+        self
+    }
+
+    /// The largest input or output of a task, and output of a run, in bytes. Default 1 MB.
+    pub fn payload_limit(mut self, bytes: usize) -> Self {
+        self.payload_limit = bytes;
+        self
+    }
+
+    /// Wraps the executor, to measure or disturb it. The last call is the outermost.
+    pub fn executor(
+        mut self,
+        decorator: impl FnOnce(Arc<dyn WorkflowExecutor>) -> Arc<dyn WorkflowExecutor> + Send + 'static,
+    ) -> Self {
+        self.decorators.push(Box::new(decorator));
+        self
+    }
+
+    /// Runs the heartbeats on the worker's own runtime instead of a thread of their own: for tests
+    /// with virtual time. A handler that blocks the runtime then costs its claim.
+    pub fn heartbeat_on_runtime(mut self, on_runtime: bool) -> Self {
+        self.heartbeat_on_runtime = on_runtime;
+        self
+    }
+
+    /// Fails a run whose handler has waited for a second for something that is not durable, instead
+    /// of only warning.
+    pub fn fail_foreign_waits(mut self, fail: bool) -> Self {
+        self.fail_foreign_waits = fail;
+        self
+    }
+
+    /// Checks everything and makes the worker. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the setting as the configuration's key, and what to do. A configuration
+    /// that names a subscriber needs an explicit one here.
+    pub fn build(self) -> Result<Worker, ConfigError> {
+        self.config.validate()?;
+        if let Some(subscriber) = self.unresolved_subscriber() {
+            return Err(ConfigError::unresolved_subscriber(&subscriber.kind));
+        }
+        let boot = self.entropy.next_u64();
+        let id = self.config.id.clone().unwrap_or_else(|| format!("worker-{:08x}", self.entropy.next_u64() >> 32));
+        let name = Name::from(format!("{id}:{:012x}", boot >> 16));
+        let factory = self.subscriber.unwrap_or_else(|| {
+            let claims = ClaimSubscriber::new(&self.client);
+            Arc::new(claims.owner(name.clone()).entropy(self.entropy.clone()))
+        });
+        let lease = factory.claim_min_idle_time().unwrap_or(DEFAULT_LEASE);
+        if let Some(heartbeat) = self.config.heartbeat_interval() {
+            heartbeat_against_lease(heartbeat, lease)?;
+        }
+        let configured_heartbeat = self.config.heartbeat_interval().unwrap_or(DEFAULT_HEARTBEAT);
+        let settings = Settings {
+            slots: self.config.max_concurrent_workflow_runs,
+            lease,
+            heartbeat: effective_heartbeat(configured_heartbeat, lease),
+            configured_heartbeat,
+            graceful: self.config.graceful_shutdown_timeout(),
+            heartbeat_on_runtime: self.heartbeat_on_runtime,
+        };
+        let (registry, active) = (Arc::new(Registry::default()), Arc::new(ActiveRuns::new()));
+        let own: Arc<dyn WorkflowExecutor> = Arc::new(ReplayExecutor {
+            server: self.client.server().clone(),
+            registry: registry.clone(),
+            active: active.clone(),
+            clock: self.clock.clone(),
+            entropy: self.entropy.clone(),
+            machine: MachineConfig { payload_limit: self.payload_limit, ..MachineConfig::default() },
+            fail_foreign_waits: self.fail_foreign_waits,
+        });
+        let executor = self.decorators.into_iter().fold(own, |inner, decorate| decorate(inner));
+        Ok(Worker::from_shared(Shared {
+            id,
+            name,
+            client: self.client,
+            factory,
+            pools: self.pools,
+            settings,
+            clock: self.clock,
+            entropy: self.entropy,
+            registry,
+            active,
+            executor,
+            counters: Counters::default(),
+            control: watch::Sender::new(Control::default()),
+            lifecycle: Lifecycle::new(),
+            last_receive: AtomicU64::new(0),
+        }))
+    }
+}
+
+impl fmt::Debug for WorkerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerBuilder").field("config", &self.config).finish_non_exhaustive()
+    }
+}

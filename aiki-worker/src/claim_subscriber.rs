@@ -1,0 +1,197 @@
+//! Receiving without a transport: runs are claimed straight from the server.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use aiki_core::name::Name;
+use aiki_core::server_client::{ClaimReady, ClaimRef, ClaimedRun};
+use aiki_core::subscriber::{
+    Delivery, DeliveryLease, Guarantees, Receipt, ReleaseDelay, Subscriber, SubscriberError, SubscriberFactory,
+    Subscription,
+};
+use aiki_core::{Client, ServerClient, ServerError};
+use aiki_runtime::{Entropy, SystemEntropy};
+use async_trait::async_trait;
+use tokio::sync::oneshot;
+
+use crate::backoff;
+
+/// The server's lease when nothing else is said.
+pub(crate) const DEFAULT_LEASE: Duration = Duration::from_secs(60);
+/// Time between two questions that found nothing.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Claims runs straight from the server, once a second while nothing is ready. It needs no
+/// transport, so a worker without a subscriber uses it.
+///
+/// After an error it asks again later and later, up to every 30 s.
+#[derive(Clone)]
+pub struct ClaimSubscriber {
+    server: Arc<dyn ServerClient>,
+    entropy: Arc<dyn Entropy>,
+    owner: Option<Name>,
+    lease: Duration,
+    poll_interval: Duration,
+}
+
+impl ClaimSubscriber {
+    /// Claims through this client, for 60 s at a time.
+    pub fn new(client: &Client) -> Self {
+        Self {
+            server: client.server().clone(),
+            entropy: Arc::new(SystemEntropy),
+            owner: None,
+            lease: DEFAULT_LEASE,
+            poll_interval: POLL_INTERVAL,
+        }
+    }
+
+    /// How long a claim lasts unless it is prolonged. Default 60 s.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// Time between two questions that found nothing. Default 1 s.
+    pub fn poll_interval(mut self, interval: Duration) -> Self {
+        self.poll_interval = interval;
+        self
+    }
+
+    /// Claims under this name, whatever the subscription's own is.
+    pub(crate) fn owner(mut self, name: Name) -> Self {
+        self.owner = Some(name);
+        self
+    }
+
+    pub(crate) fn entropy(mut self, entropy: Arc<dyn Entropy>) -> Self {
+        self.entropy = entropy;
+        self
+    }
+}
+
+impl fmt::Debug for ClaimSubscriber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClaimSubscriber")
+            .field("lease", &self.lease)
+            .field("poll_interval", &self.poll_interval)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl SubscriberFactory for ClaimSubscriber {
+    async fn subscribe(&self, subscription: Subscription) -> Result<Box<dyn Subscriber>, SubscriberError> {
+        let worker = self.owner.clone().unwrap_or_else(|| subscription.worker.clone());
+        Ok(Box::new(Claiming { settings: self.clone(), worker, subscription, closed: AtomicBool::new(false) }))
+    }
+
+    fn claim_min_idle_time(&self) -> Option<Duration> {
+        Some(self.lease)
+    }
+}
+
+struct Claiming {
+    settings: ClaimSubscriber,
+    worker: Name,
+    subscription: Subscription,
+    closed: AtomicBool,
+}
+
+#[async_trait]
+impl Subscriber for Claiming {
+    async fn receive(&self, limit: usize) -> Result<Vec<Delivery>, SubscriberError> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(SubscriberError::Closed);
+        }
+        let request = ClaimReady {
+            worker: self.worker.clone(),
+            workflows: self.subscription.workflows.clone(),
+            pools: self.subscription.pools.clone(),
+            limit,
+            lease: self.settings.lease,
+        };
+        // The question goes on when this future is dropped, and what it claims is given back.
+        let (answer, asked) = oneshot::channel();
+        let (server, worker) = (self.settings.server.clone(), self.worker.clone());
+        tokio::spawn(async move {
+            let result = server.claim_ready(request).await;
+            let result = result.map(|runs| Claimed { runs, server: server.clone(), worker });
+            // Nobody may be listening any more: dropping the answer gives the claims back.
+            drop(answer.send(result));
+        });
+        match asked.await {
+            Ok(Ok(claimed)) => Ok(claimed.take().into_iter().map(delivery).collect()),
+            Ok(Err(error @ ServerError::Unauthorized(_))) => Err(SubscriberError::Misconfigured(error.to_string())),
+            Ok(Err(error)) => Err(SubscriberError::Unavailable(error.to_string())),
+            Err(_) => Err(SubscriberError::Unavailable("the question to the server was cut short".into())),
+        }
+    }
+
+    async fn ack(&self, _receipts: &[Receipt]) -> Result<(), SubscriberError> {
+        Ok(())
+    }
+
+    async fn heartbeat(&self, receipts: &[Receipt]) -> Result<Vec<DeliveryLease>, SubscriberError> {
+        Ok(vec![DeliveryLease::Mine; receipts.len()])
+    }
+
+    async fn release(&self, _receipts: &[Receipt], _delay: ReleaseDelay) -> Result<(), SubscriberError> {
+        Ok(())
+    }
+
+    fn next_delay(&self, failures: u32) -> Duration {
+        match failures {
+            0 => self.settings.poll_interval,
+            failures => backoff::INTAKE.delay(failures, self.settings.entropy.next_u64()),
+        }
+    }
+
+    fn guarantees(&self) -> Guarantees {
+        Guarantees { redelivers_after: None, waits: false }
+    }
+
+    async fn close(&self) -> Result<(), SubscriberError> {
+        self.closed.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+fn delivery(claimed: ClaimedRun) -> Delivery {
+    Delivery {
+        run: claimed.record.id,
+        workflow: claimed.record.workflow.clone(),
+        receipt: Receipt(format!("{}/{}", claimed.record.id, claimed.epoch)),
+        claimed: Some(Box::new(claimed)),
+    }
+}
+
+/// Claims that are given back unless somebody takes them.
+struct Claimed {
+    runs: Vec<ClaimedRun>,
+    server: Arc<dyn ServerClient>,
+    worker: Name,
+}
+
+impl Claimed {
+    fn take(mut self) -> Vec<ClaimedRun> {
+        std::mem::take(&mut self.runs)
+    }
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        let claims: Vec<ClaimRef> =
+            self.runs.iter().map(|claimed| ClaimRef { run: claimed.record.id, epoch: claimed.epoch }).collect();
+        if claims.is_empty() {
+            return;
+        }
+        // Without a runtime there is nothing to do: the leases lapse.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let (server, worker) = (self.server.clone(), self.worker.clone());
+            runtime.spawn(async move { server.release_runs(&worker, &claims).await });
+        }
+    }
+}

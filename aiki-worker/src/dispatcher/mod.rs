@@ -1,0 +1,227 @@
+//! Receives, claims, starts and settles.
+//!
+//! [`State`](state::State) decides; the loop here performs. At most one receive or claim is under
+//! way, and at most one errand of settlements; what comes up meanwhile forms the next batch.
+
+mod intake;
+mod settle;
+mod shutdown;
+pub(crate) mod state;
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use aiki_core::server_client::ClaimedRun;
+use aiki_core::subscriber::Delivery;
+use aiki_core::{ExecutionScope, Outcome, RunId, WorkflowExecutor};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::active::Begun;
+use crate::error::WorkerError;
+use crate::lifecycle::{Control, End};
+use crate::session::Session;
+use crate::trace;
+use crate::worker::Shared;
+use intake::Intake;
+use settle::{Errand, HandedBack};
+use state::{Settlement, Sorted, State};
+
+/// A run whose executor gave up is handed back after this time, so that it cannot come back in a hot
+/// loop.
+const GIVE_UP_PAUSE: Duration = Duration::from_secs(1);
+
+/// The dispatcher of one worker. It ends when the worker is told to stop.
+pub(crate) struct Dispatcher {
+    shared: Arc<Shared>,
+    control: watch::Receiver<Control>,
+    state: State,
+    session: Option<Arc<Session>>,
+    /// Replaced subscriptions with deliveries that are not settled yet.
+    retired: Vec<Arc<Session>>,
+    generations: u32,
+    /// When a subscription is tried again, after so many failures.
+    subscribe_at: Instant,
+    subscribe_failures: u32,
+    /// The server has accepted a call, the transport a receive: later refusals are passing trouble.
+    server_trusted: bool,
+    transport_trusted: bool,
+    intake: Option<Intake>,
+    running: JoinSet<(RunId, Outcome)>,
+    task_runs: HashMap<tokio::task::Id, RunId>,
+    unsettled: Settlement,
+    errand: Option<BoxFuture<'static, HandedBack>>,
+    handed_back: HandedBack,
+}
+
+impl Dispatcher {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let (slots, lease) = (shared.settings.slots, shared.settings.lease);
+        Self {
+            control: shared.control.subscribe(),
+            state: State::new(slots, lease),
+            shared,
+            session: None,
+            retired: Vec::new(),
+            generations: 0,
+            subscribe_at: Instant::now(),
+            subscribe_failures: 0,
+            server_trusted: false,
+            transport_trusted: false,
+            intake: None,
+            running: JoinSet::new(),
+            task_runs: HashMap::new(),
+            unsettled: Settlement::default(),
+            errand: None,
+            handed_back: HandedBack::default(),
+        }
+    }
+
+    /// Works until told to stop, then stops.
+    pub(crate) async fn run(mut self) -> End {
+        let error = self.work().await.err();
+        let report = self.shut_down().await;
+        End { report, error }
+    }
+
+    async fn work(&mut self) -> Result<(), WorkerError> {
+        loop {
+            let control = *self.control.borrow_and_update();
+            if control.stop {
+                return Ok(());
+            }
+            self.steer(control);
+            let wait = self.launch(control);
+            self.launch_errand();
+            tokio::select! {
+                biased;
+                changed = self.control.changed() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                }
+                Some(joined) = self.running.join_next_with_id(), if !self.running.is_empty() => {
+                    self.joined(joined);
+                    while let Some(joined) = self.running.try_join_next_with_id() {
+                        self.joined(joined);
+                    }
+                }
+                event = intake::next(&mut self.intake), if self.intake.is_some() => self.arrived(event)?,
+                handed_back = next_errand(&mut self.errand), if self.errand.is_some() => self.settled(handed_back),
+                () = sleep_until(wait.unwrap_or_else(Instant::now)), if wait.is_some() => {}
+            }
+        }
+    }
+
+    /// Starts what was granted and remembers what has to be settled.
+    fn carry_out(&mut self, session: &Arc<Session>, claim_sent: Instant, sorted: Sorted) {
+        self.unsettled.merge(sorted.settle);
+        for (delivery, claimed) in sorted.start {
+            self.spawn(session, claim_sent, delivery, claimed);
+        }
+    }
+
+    fn spawn(&mut self, session: &Arc<Session>, claim_sent: Instant, delivery: Delivery, claimed: ClaimedRun) {
+        let shared = &self.shared;
+        let active = shared.active.begin(Begun {
+            claim: aiki_core::server_client::ClaimRef { run: delivery.run, epoch: claimed.epoch },
+            workflow: delivery.workflow,
+            receipt: delivery.receipt,
+            session: session.clone(),
+            since: shared.clock.now(),
+            claim_sent,
+        });
+        shared.counters.claimed();
+        let work = execute(shared.executor.clone(), claimed, active.scope.clone());
+        let task = self.running.spawn(work);
+        self.task_runs.insert(task.id(), delivery.run);
+    }
+
+    fn joined(&mut self, joined: Result<(tokio::task::Id, (RunId, Outcome)), JoinError>) -> Option<Outcome> {
+        let (run, outcome) = match joined {
+            Ok((task, ended)) => {
+                self.task_runs.remove(&task);
+                ended
+            }
+            Err(error) => (self.task_runs.remove(&error.id())?, Outcome::Interrupted),
+        };
+        self.ended(run, outcome);
+        Some(outcome)
+    }
+
+    fn ended(&mut self, run: RunId, outcome: Outcome) {
+        self.shared.active.end(run);
+        self.shared.counters.ended(outcome);
+        let settlement = self.state.ended(run, outcome);
+        self.unsettled.merge(settlement);
+    }
+
+    /// Sends what is to be settled, unless an errand is under way.
+    fn launch_errand(&mut self) {
+        if self.errand.is_some() || (self.retired.is_empty() && self.unsettled.len() == 0) {
+            return;
+        }
+        let state = &self.state;
+        let (close, retired): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.retired).into_iter().partition(|session| !state.uses(session.generation));
+        self.retired = retired;
+        if close.is_empty() && self.unsettled.len() == 0 {
+            return;
+        }
+        let known = close.iter().chain(&self.retired).chain(&self.session);
+        let errand = Errand {
+            server: self.shared.server().clone(),
+            worker: self.shared.name.clone(),
+            settlement: std::mem::take(&mut self.unsettled),
+            sessions: known.map(|session| (session.generation, session.clone())).collect(),
+            close,
+        };
+        self.errand = Some(Box::pin(errand.run()));
+    }
+
+    fn settled(&mut self, handed_back: HandedBack) {
+        for _ in &handed_back.done {
+            self.shared.counters.handed_back();
+        }
+        if self.shared.control.borrow().stop {
+            self.handed_back.done.extend(handed_back.done);
+            self.handed_back.lost.extend(handed_back.lost);
+            self.handed_back.unconfirmed.extend(handed_back.unconfirmed);
+        }
+    }
+
+    fn received_now(&self) {
+        let now = self.shared.active.ticks.now();
+        self.shared.last_receive.store(now, Ordering::Relaxed);
+    }
+}
+
+async fn next_errand(errand: &mut Option<BoxFuture<'static, HandedBack>>) -> HandedBack {
+    let Some(future) = errand else { return std::future::pending().await };
+    let handed_back = future.await;
+    *errand = None;
+    handed_back
+}
+
+/// Executes one run. A panic of the executor (handlers' panics never get here) frees its slot too.
+async fn execute(executor: Arc<dyn WorkflowExecutor>, claim: ClaimedRun, scope: ExecutionScope) -> (RunId, Outcome) {
+    let run = claim.record.id;
+    let execution = async { executor.execute(claim, scope.clone()).await };
+    let outcome = AssertUnwindSafe(execution).catch_unwind().await.unwrap_or_else(|_| {
+        trace::executor_panicked(run);
+        Outcome::Interrupted
+    });
+    if !outcome.settles_delivery() && !scope.interrupted.is_cancelled() {
+        tokio::select! {
+            () = sleep(GIVE_UP_PAUSE) => {}
+            () = scope.interrupted.cancelled() => {}
+        }
+    }
+    (run, outcome)
+}

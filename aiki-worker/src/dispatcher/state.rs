@@ -1,0 +1,286 @@
+//! What the dispatcher decides. Synchronous: no runtime, no clock, nothing is sent from here.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use aiki_core::server_client::{ClaimOutcome, ClaimRef, ClaimedRun};
+use aiki_core::subscriber::{Delivery, Receipt, ReleaseDelay};
+use aiki_core::{Outcome, RunId, WorkflowKey};
+use tokio::time::Instant;
+
+/// At most so many runs are received and claimed at once.
+pub(crate) const MAX_BATCH: usize = 256;
+/// While so many deliveries wait to be settled, nothing new is received.
+pub(crate) const MAX_UNSETTLED: usize = 4_096;
+/// A second delivery of a run that is held here comes back after this time.
+const DUPLICATE_DELAY: Duration = Duration::from_secs(1);
+/// A run that this worker does not serve comes back, for somebody who does, after this time.
+const UNSERVED_DELAY: Duration = Duration::from_secs(5);
+
+/// A delivery and the subscription that it came through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ticket {
+    pub(crate) generation: u32,
+    pub(crate) receipt: Receipt,
+}
+
+/// What has to be told to the transport and to the server, in any order among itself.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Settlement {
+    pub(crate) ack: Vec<Ticket>,
+    pub(crate) release: Vec<(Ticket, ReleaseDelay)>,
+    pub(crate) hand_back: Vec<ClaimRef>,
+}
+
+impl Settlement {
+    pub(crate) fn len(&self) -> usize {
+        self.ack.len() + self.release.len() + self.hand_back.len()
+    }
+
+    pub(crate) fn merge(&mut self, other: Settlement) {
+        self.ack.extend(other.ack);
+        self.release.extend(other.release);
+        self.hand_back.extend(other.hand_back);
+    }
+}
+
+/// What to do with deliveries or claims that have arrived.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Sorted {
+    pub(crate) claim: Vec<Delivery>,
+    pub(crate) start: Vec<(Delivery, ClaimedRun)>,
+    pub(crate) settle: Settlement,
+}
+
+/// What intake does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Receive at most so many; the slots for them are taken.
+    Receive(usize),
+    /// Nothing before this time.
+    Wait(Instant),
+    /// Nothing until something else happens.
+    Rest,
+}
+
+#[derive(Debug)]
+enum Intake {
+    Ready,
+    /// Receiving or claiming, with so many slots taken.
+    Busy(usize),
+    Waiting(Instant),
+}
+
+#[derive(Debug)]
+struct Held {
+    epoch: u64,
+    ticket: Ticket,
+}
+
+/// The dispatcher's state.
+#[derive(Debug)]
+pub(crate) struct State {
+    slots: usize,
+    lease: Duration,
+    held: HashMap<RunId, Held>,
+    claiming: HashSet<RunId>,
+    intake: Intake,
+    failures: u32,
+    closed: bool,
+}
+
+impl State {
+    pub(crate) fn new(slots: usize, lease: Duration) -> Self {
+        Self {
+            slots,
+            lease,
+            held: HashMap::new(),
+            claiming: HashSet::new(),
+            intake: Intake::Ready,
+            failures: 0,
+            closed: false,
+        }
+    }
+
+    /// Nothing is started from here on: what is still granted is given back.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+    }
+
+    pub(crate) fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    pub(crate) fn held_runs(&self) -> Vec<RunId> {
+        self.held.keys().copied().collect()
+    }
+
+    pub(crate) fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// Whether a run is held that came through this subscription.
+    pub(crate) fn uses(&self, generation: u32) -> bool {
+        self.held.values().any(|held| held.ticket.generation == generation)
+    }
+
+    fn free(&self) -> usize {
+        let taken = if let Intake::Busy(permits) = self.intake { permits } else { 0 };
+        self.slots.saturating_sub(self.held.len() + taken)
+    }
+
+    /// What intake does next. Slots are taken before anything is read, so nothing is received that
+    /// could not be started. `unsettled` deliveries wait to be settled.
+    pub(crate) fn next(&mut self, now: Instant, paused: bool, unsettled: usize) -> Next {
+        if self.closed || paused || unsettled > MAX_UNSETTLED {
+            return Next::Rest;
+        }
+        match self.intake {
+            Intake::Busy(_) => return Next::Rest,
+            Intake::Waiting(until) if until > now => return Next::Wait(until),
+            Intake::Waiting(_) | Intake::Ready => self.intake = Intake::Ready,
+        }
+        match self.free().min(MAX_BATCH) {
+            0 => Next::Rest,
+            limit => {
+                self.intake = Intake::Busy(limit);
+                Next::Receive(limit)
+            }
+        }
+    }
+
+    /// The receive under way was dropped, or led to nothing that had to be waited for.
+    pub(crate) fn intake_ends(&mut self) {
+        self.intake = Intake::Ready;
+        self.claiming.clear();
+    }
+
+    /// Receiving or claiming failed, or found nothing: the next try is at `until`.
+    pub(crate) fn intake_waits(&mut self, until: Instant, failed: bool) {
+        self.intake_ends();
+        self.intake = Intake::Waiting(until);
+        self.failures = if failed { self.failures.saturating_add(1) } else { 0 };
+    }
+
+    /// Sorts what was received.
+    pub(crate) fn received(
+        &mut self,
+        deliveries: Vec<Delivery>,
+        generation: u32,
+        serves: impl Fn(&WorkflowKey) -> bool,
+    ) -> Sorted {
+        let limit = if let Intake::Busy(permits) = self.intake { permits } else { 0 };
+        self.failures = 0;
+        self.intake_ends();
+        let mut sorted = Sorted::default();
+        for delivery in deliveries {
+            let ticket = Ticket { generation, receipt: delivery.receipt.clone() };
+            let taken = self.claiming.len() + sorted.start.len();
+            let put_back = if self.closed || taken >= limit {
+                Some(ReleaseDelay::None)
+            } else if !serves(&delivery.workflow) {
+                Some(ReleaseDelay::After(UNSERVED_DELAY))
+            } else if self.is_held(&delivery, &ticket) {
+                // The transport repeats a delivery that is held: it is settled when its run ends.
+                continue;
+            } else if self.held.contains_key(&delivery.run) || self.claiming.contains(&delivery.run) {
+                // Not acknowledged: it may announce what comes after the run's present pass.
+                Some(ReleaseDelay::After(DUPLICATE_DELAY))
+            } else {
+                None
+            };
+            match (put_back, delivery.claimed.as_deref().cloned()) {
+                (Some(delay), claimed) => {
+                    sorted.settle.hand_back.extend(claimed.map(|claimed| claim_ref(&claimed)));
+                    sorted.settle.release.push((ticket, delay));
+                }
+                (None, Some(claimed)) => {
+                    self.held.insert(delivery.run, Held { epoch: claimed.epoch, ticket });
+                    sorted.start.push((delivery, claimed));
+                }
+                (None, None) => {
+                    self.claiming.insert(delivery.run);
+                    sorted.claim.push(delivery);
+                }
+            }
+        }
+        if !sorted.claim.is_empty() {
+            self.intake = Intake::Busy(sorted.claim.len());
+        }
+        sorted
+    }
+
+    /// Whether this very delivery is the one under which its run is held.
+    fn is_held(&self, delivery: &Delivery, ticket: &Ticket) -> bool {
+        delivery.claimed.is_none() && self.held.get(&delivery.run).is_some_and(|held| held.ticket == *ticket)
+    }
+
+    /// Sorts the answers to a claim.
+    pub(crate) fn claimed(
+        &mut self,
+        deliveries: Vec<Delivery>,
+        generation: u32,
+        outcomes: Vec<ClaimOutcome>,
+    ) -> Sorted {
+        self.failures = 0;
+        self.intake_ends();
+        let mut sorted = Sorted::default();
+        let mut outcomes = outcomes.into_iter();
+        for delivery in deliveries {
+            let ticket = Ticket { generation, receipt: delivery.receipt.clone() };
+            match outcomes.next() {
+                Some(ClaimOutcome::Granted(claimed)) if self.closed => {
+                    sorted.settle.hand_back.push(claim_ref(&claimed));
+                    sorted.settle.release.push((ticket, ReleaseDelay::None));
+                }
+                Some(ClaimOutcome::Granted(claimed)) => {
+                    self.held.insert(delivery.run, Held { epoch: claimed.epoch, ticket });
+                    sorted.start.push((delivery, *claimed));
+                }
+                // Idle time C minus the remaining lease: it comes again when that lease has lapsed.
+                Some(ClaimOutcome::Owned { remaining }) => {
+                    sorted.settle.release.push((ticket, ReleaseDelay::After(remaining.min(self.lease))));
+                }
+                Some(ClaimOutcome::Done) => sorted.settle.ack.push(ticket),
+                None => sorted.settle.release.push((ticket, ReleaseDelay::After(DUPLICATE_DELAY))),
+            }
+        }
+        sorted
+    }
+
+    /// The claim failed: everything is put back, not before `until`.
+    pub(crate) fn claim_failed(
+        &mut self,
+        deliveries: Vec<Delivery>,
+        generation: u32,
+        now: Instant,
+        delay: Duration,
+    ) -> Settlement {
+        self.intake_waits(now + delay, true);
+        let release = deliveries
+            .into_iter()
+            .map(|delivery| (Ticket { generation, receipt: delivery.receipt }, ReleaseDelay::After(delay)))
+            .collect();
+        Settlement { release, ..Settlement::default() }
+    }
+
+    /// An execution ended, or is given up (then as [`Outcome::Interrupted`]).
+    pub(crate) fn ended(&mut self, run: RunId, outcome: Outcome) -> Settlement {
+        let mut settle = Settlement::default();
+        let Some(Held { epoch, ticket }) = self.held.remove(&run) else { return settle };
+        if outcome.settles_delivery() {
+            settle.ack.push(ticket);
+        } else {
+            settle.hand_back.push(ClaimRef { run, epoch });
+            settle.release.push((ticket, ReleaseDelay::None));
+        }
+        settle
+    }
+}
+
+fn claim_ref(claimed: &ClaimedRun) -> ClaimRef {
+    ClaimRef { run: claimed.record.id, epoch: claimed.epoch }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,218 @@
+use aiki_core::hash::input_hash;
+use aiki_core::name::Name;
+use aiki_core::replay::Close;
+use aiki_core::{Priority, RunRecord, RunState, Timestamp};
+
+use super::*;
+
+const LEASE: Duration = Duration::from_secs(60);
+
+fn run(n: u128) -> RunId {
+    RunId::from_bits(n << 24)
+}
+
+fn delivery(n: u128) -> Delivery {
+    Delivery { run: run(n), workflow: WorkflowKey::user("w", "1"), receipt: Receipt(format!("r{n}")), claimed: None }
+}
+
+fn ticket(n: u128) -> Ticket {
+    Ticket { generation: 1, receipt: Receipt(format!("r{n}")) }
+}
+
+fn claim(n: u128, epoch: u64) -> Box<ClaimedRun> {
+    let id = run(n);
+    let record = RunRecord {
+        id,
+        namespace: Name::new("default"),
+        workflow: WorkflowKey::user("w", "1"),
+        created_at: Timestamp::EPOCH,
+        started_at: None,
+        revision: 1,
+        state_transition_id: id.transition(0),
+        input: None,
+        input_hash: input_hash(None).unwrap(),
+        reference_id: None,
+        options: None,
+        priority: Priority::default(),
+        attempts: 1,
+        state: RunState::Running,
+        tasks: Vec::new(),
+        sleeps: Vec::new(),
+        times: Vec::new(),
+        seen: None,
+    };
+    Box::new(ClaimedRun { record, epoch, lease: LEASE })
+}
+
+fn granted(n: u128) -> ClaimOutcome {
+    ClaimOutcome::Granted(claim(n, 7))
+}
+
+/// Receives and claims these runs.
+fn hold(state: &mut State, runs: &[u128]) {
+    assert!(matches!(state.next(Instant::now(), false, 0), Next::Receive(_)));
+    let sorted = state.received(runs.iter().map(|n| delivery(*n)).collect(), 1, |_| true);
+    let outcomes = runs.iter().map(|n| granted(*n)).collect();
+    assert_eq!(state.claimed(sorted.claim, 1, outcomes).start.len(), runs.len());
+}
+
+#[test]
+fn slots_are_taken_before_anything_is_read() {
+    let mut state = State::new(3, LEASE);
+    assert_eq!(state.next(Instant::now(), false, 0), Next::Receive(3));
+    assert_eq!(state.next(Instant::now(), false, 0), Next::Rest, "a second receive would find no slots");
+    let sorted = state.received(vec![delivery(1), delivery(2)], 1, |_| true);
+    assert_eq!(sorted.claim.len(), 2);
+    assert_eq!(state.next(Instant::now(), false, 0), Next::Rest, "a claim is under way");
+    let sorted = state.claimed(sorted.claim, 1, vec![granted(1), ClaimOutcome::Done]);
+    assert_eq!(sorted.start.len(), 1);
+    assert_eq!(sorted.settle.ack, [ticket(2)]);
+    assert_eq!(state.next(Instant::now(), false, 0), Next::Receive(2));
+}
+
+#[test]
+fn a_full_worker_reads_nothing() {
+    let mut state = State::new(2, LEASE);
+    hold(&mut state, &[1, 2]);
+    assert_eq!(state.next(Instant::now(), false, 0), Next::Rest);
+    state.ended(run(1), Outcome::Closed(Close::Completed));
+    assert_eq!(state.next(Instant::now(), false, 0), Next::Receive(1));
+}
+
+#[test]
+fn surplus_beyond_the_free_slots_is_handed_back_at_once() {
+    let mut state = State::new(2, LEASE);
+    state.next(Instant::now(), false, 0);
+    let sorted = state.received((1..=4).map(delivery).collect(), 1, |_| true);
+    assert_eq!(sorted.claim, [delivery(1), delivery(2)]);
+    assert_eq!(sorted.settle.release, [(ticket(3), ReleaseDelay::None), (ticket(4), ReleaseDelay::None)]);
+}
+
+#[test]
+fn a_run_of_another_workflow_is_never_claimed() {
+    let mut state = State::new(2, LEASE);
+    state.next(Instant::now(), false, 0);
+    let sorted = state.received(vec![delivery(1)], 1, |_| false);
+    assert!(sorted.claim.is_empty() && sorted.settle.ack.is_empty());
+    assert_eq!(sorted.settle.release, [(ticket(1), ReleaseDelay::After(UNSERVED_DELAY))]);
+}
+
+#[test]
+fn an_owned_run_comes_back_when_its_lease_has_lapsed() {
+    let mut state = State::new(2, LEASE);
+    state.next(Instant::now(), false, 0);
+    let sorted = state.received(vec![delivery(1), delivery(2)], 1, |_| true);
+    let owned = |secs| ClaimOutcome::Owned { remaining: Duration::from_secs(secs) };
+    let sorted = state.claimed(sorted.claim, 1, vec![owned(25), owned(500)]);
+    assert!(sorted.start.is_empty() && sorted.settle.ack.is_empty());
+    let delays: Vec<_> = sorted.settle.release.iter().map(|(_, delay)| *delay).collect();
+    assert_eq!(delays, [ReleaseDelay::After(Duration::from_secs(25)), ReleaseDelay::After(LEASE)]);
+}
+
+#[test]
+fn the_delivery_that_is_held_is_ignored_and_another_of_its_run_comes_later() {
+    let mut state = State::new(4, LEASE);
+    hold(&mut state, &[1]);
+    state.next(Instant::now(), false, 0);
+    let other = Delivery { receipt: Receipt("again".into()), ..delivery(1) };
+    let sorted = state.received(vec![delivery(1), other], 1, |_| true);
+    assert!(sorted.claim.is_empty() && sorted.start.is_empty());
+    assert!(sorted.settle.ack.is_empty(), "it may announce what comes after the present pass");
+    let again = Ticket { generation: 1, receipt: Receipt("again".into()) };
+    assert_eq!(sorted.settle.release, [(again, ReleaseDelay::After(DUPLICATE_DELAY))]);
+    // The first one is settled when the run ends.
+    assert_eq!(state.ended(run(1), Outcome::Closed(Close::Suspended)).ack, [ticket(1)]);
+}
+
+#[test]
+fn one_run_twice_in_a_batch_is_claimed_once() {
+    let mut state = State::new(4, LEASE);
+    state.next(Instant::now(), false, 0);
+    let twice = Delivery { receipt: Receipt("twice".into()), ..delivery(1) };
+    let sorted = state.received(vec![delivery(1), twice], 1, |_| true);
+    assert_eq!(sorted.claim, [delivery(1)]);
+    assert_eq!(sorted.settle.release.len(), 1);
+}
+
+#[test]
+fn a_newer_claim_of_a_held_run_is_given_back() {
+    let mut state = State::new(4, LEASE);
+    hold(&mut state, &[1]);
+    state.next(Instant::now(), false, 0);
+    let newer = Delivery { receipt: Receipt("newer".into()), claimed: Some(claim(1, 8)), ..delivery(1) };
+    let sorted = state.received(vec![newer], 1, |_| true);
+    assert!(sorted.start.is_empty());
+    assert_eq!(sorted.settle.hand_back, [ClaimRef { run: run(1), epoch: 8 }]);
+}
+
+#[test]
+fn claims_that_come_with_deliveries_start_at_once() {
+    let mut state = State::new(1, LEASE);
+    state.next(Instant::now(), false, 0);
+    let claimed = |n| Delivery { claimed: Some(claim(n, 3)), ..delivery(n) };
+    let sorted = state.received(vec![claimed(1), claimed(2)], 1, |_| true);
+    assert_eq!(sorted.start.len(), 1);
+    assert_eq!(sorted.settle.hand_back, [ClaimRef { run: run(2), epoch: 3 }]);
+    assert_eq!(state.next(Instant::now(), false, 0), Next::Rest);
+}
+
+#[test]
+fn an_interrupted_run_goes_back_with_its_claim() {
+    let mut state = State::new(1, LEASE);
+    hold(&mut state, &[1]);
+    let settle = state.ended(run(1), Outcome::Interrupted);
+    assert!(settle.ack.is_empty());
+    assert_eq!(settle.hand_back, [ClaimRef { run: run(1), epoch: 7 }]);
+    assert_eq!(settle.release, [(ticket(1), ReleaseDelay::None)]);
+    assert_eq!(state.ended(run(1), Outcome::Interrupted), Settlement::default(), "settled twice");
+}
+
+#[test]
+fn what_is_granted_after_the_stop_is_given_back() {
+    let mut state = State::new(2, LEASE);
+    state.next(Instant::now(), false, 0);
+    let sorted = state.received(vec![delivery(1)], 1, |_| true);
+    state.close();
+    let sorted = state.claimed(sorted.claim, 1, vec![granted(1)]);
+    assert!(sorted.start.is_empty());
+    assert_eq!(sorted.settle.hand_back.len(), 1);
+    assert_eq!(state.held(), 0);
+    assert_eq!(state.next(Instant::now(), false, 0), Next::Rest);
+}
+
+#[test]
+fn a_failed_claim_puts_everything_back_and_waits() {
+    let mut state = State::new(2, LEASE);
+    state.next(Instant::now(), false, 0);
+    let sorted = state.received(vec![delivery(1)], 1, |_| true);
+    let (now, delay) = (Instant::now(), Duration::from_secs(3));
+    let settle = state.claim_failed(sorted.claim, 1, now, delay);
+    assert_eq!(settle.release, [(ticket(1), ReleaseDelay::After(delay))]);
+    assert_eq!(state.failures(), 1);
+    assert_eq!(state.next(now, false, 0), Next::Wait(now + delay));
+    assert_eq!(state.next(now + delay, false, 0), Next::Receive(2));
+}
+
+#[test]
+fn a_claim_answered_too_shortly_loses_nothing() {
+    let mut state = State::new(2, LEASE);
+    state.next(Instant::now(), false, 0);
+    let sorted = state.received(vec![delivery(1), delivery(2)], 1, |_| true);
+    let sorted = state.claimed(sorted.claim, 1, vec![granted(1)]);
+    assert_eq!(sorted.start.len(), 1);
+    assert_eq!(sorted.settle.release.len(), 1);
+}
+
+#[test]
+fn unsettled_deliveries_hold_intake_up() {
+    let mut state = State::new(2, LEASE);
+    assert_eq!(state.next(Instant::now(), false, MAX_UNSETTLED + 1), Next::Rest);
+    assert_eq!(state.next(Instant::now(), false, MAX_UNSETTLED), Next::Receive(2));
+}
+
+#[test]
+fn a_paused_worker_reads_nothing() {
+    let mut state = State::new(2, LEASE);
+    assert_eq!(state.next(Instant::now(), true, 0), Next::Rest);
+    assert_eq!(state.next(Instant::now(), false, 0), Next::Receive(2));
+}

@@ -1,0 +1,53 @@
+//! Executing one claimed run: the handler is replayed, and what it brings forward is reported.
+
+mod drive;
+mod quiet;
+mod reporting;
+
+use std::sync::Arc;
+
+use aiki_core::replay::{MachineConfig, Pass};
+use aiki_core::server_client::ClaimedRun;
+use aiki_core::{Clock, ExecutionScope, Outcome, ServerClient, WorkflowExecutor};
+use aiki_runtime::Entropy;
+use async_trait::async_trait;
+
+use crate::active::{ActiveRuns, Watch};
+use crate::registry::Registry;
+use crate::trace;
+use drive::Drive;
+use quiet::Handler;
+
+/// The worker's own executor.
+pub(crate) struct ReplayExecutor {
+    pub(crate) server: Arc<dyn ServerClient>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) active: Arc<ActiveRuns>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) machine: MachineConfig,
+    pub(crate) fail_foreign_waits: bool,
+}
+
+#[async_trait]
+impl WorkflowExecutor for ReplayExecutor {
+    async fn execute(&self, claim: ClaimedRun, scope: ExecutionScope) -> Outcome {
+        let (run, epoch) = (claim.record.id, claim.epoch);
+        let Some(workflow) = self.registry.get(&claim.record.workflow) else {
+            trace::not_registered(run, &claim.record.workflow);
+            return Outcome::Interrupted;
+        };
+        let workflow_key = claim.record.workflow.clone();
+        let active = self.active.get(run);
+        let unwatched = Watch::default();
+        let watch = active.as_ref().map_or(&unwatched, |active| &active.watch);
+        let mut handler = Handler::new(&claim.record, watch, self.active.ticks);
+        // A handler may be a closure that works before it returns its future.
+        let pass = handler.surround(claim.record.seen.is_some(), {
+            let clock = self.clock.clone();
+            let machine = self.machine;
+            move || Pass::new(claim, &workflow, clock, machine)
+        });
+        Drive { executor: self, run, epoch, workflow: workflow_key, scope, watch, handler, pass }.run().await
+    }
+}

@@ -1,0 +1,147 @@
+//! All log lines of the worker, and so all of their fields.
+//!
+//! | field | meaning |
+//! |---|---|
+//! | `worker` | the worker's unique name, `<id>:<boot>` |
+//! | `run` | a run's id |
+//! | `workflow` | name and version, `order@1.0.0` |
+//! | `attempt` | the attempt of the run, from 1 |
+//! | `location` | where the handler made its last durable call, `src/order.rs:12:9` |
+//! | `error` | what went wrong |
+//! | `failures` | failures in a row |
+//! | `delay_ms` | time until the next try, in milliseconds |
+//! | `seconds` | how long something has lasted |
+//! | `configured_ms`, `effective_ms` | the heartbeat as configured and as used, in milliseconds |
+//! | `slots` | runs that are executed at the same time |
+//! | `report` | the worker's last words |
+//!
+//! The span `run` with `run`, `workflow` and `attempt` surrounds the handler, except while it
+//! replays what an earlier pass did: then its log lines are hidden.
+
+use std::fmt::Display;
+use std::panic::Location;
+use std::time::Duration;
+
+use aiki_core::{RunId, WorkflowKey};
+use tracing::{Span, debug, error, info, info_span, warn};
+
+use crate::report::StopReport;
+
+/// The target of all lines here.
+pub const TARGET: &str = "aiki::worker";
+
+/// The span around a handler.
+pub(crate) fn handler_span(run: RunId, workflow: &WorkflowKey, attempt: u64) -> Span {
+    info_span!(target: TARGET, "run", %run, %workflow, attempt)
+}
+
+pub(crate) fn started(worker: &str, slots: usize) {
+    info!(target: TARGET, worker, slots, "the worker is at work");
+}
+
+pub(crate) fn stopping(worker: &str) {
+    info!(target: TARGET, worker, "the worker stops: it takes no new runs");
+}
+
+pub(crate) fn stopped(report: &StopReport) {
+    info!(target: TARGET, worker = %report.worker, %report, "the worker has stopped");
+}
+
+pub(crate) fn heartbeat_lowered(worker: &str, configured: Duration, effective: Duration) {
+    let (configured_ms, effective_ms) = (configured.as_millis() as u64, effective.as_millis() as u64);
+    info!(
+        target: TARGET, worker, configured_ms, effective_ms,
+        "the heartbeat is a third of the time after which runs go to other workers, not as configured"
+    );
+}
+
+pub(crate) fn heartbeat_on_runtime(worker: &str, error: &dyn Display) {
+    warn!(
+        target: TARGET, worker, %error,
+        "no thread of its own for heartbeats: handlers that block the runtime may cost their claims"
+    );
+}
+
+pub(crate) fn duplicate_ignored(workflow: &WorkflowKey) {
+    warn!(target: TARGET, %workflow, "this workflow is registered already: the second registration is ignored");
+}
+
+pub(crate) fn server_unavailable(worker: &str, error: &dyn Display, failures: u32, delay: Duration) {
+    let delay_ms = delay.as_millis() as u64;
+    warn!(target: TARGET, worker, %error, failures, delay_ms, "the server cannot be reached; trying again");
+}
+
+pub(crate) fn subscriber_unavailable(worker: &str, error: &dyn Display, failures: u32, delay: Duration) {
+    let delay_ms = delay.as_millis() as u64;
+    warn!(target: TARGET, worker, %error, failures, delay_ms, "the subscriber cannot receive; trying again");
+}
+
+pub(crate) fn claim_failed(worker: &str, error: &dyn Display, failures: u32, delay: Duration) {
+    let delay_ms = delay.as_millis() as u64;
+    warn!(target: TARGET, worker, %error, failures, delay_ms, "runs cannot be claimed; they are put back");
+}
+
+pub(crate) fn settle_failed(worker: &str, error: &dyn Display) {
+    debug!(target: TARGET, worker, %error, "deliveries stay unsettled and will come again");
+}
+
+pub(crate) fn hand_back_failed(worker: &str, error: &dyn Display) {
+    warn!(target: TARGET, worker, %error, "runs cannot be given back: they wait until their leases lapse");
+}
+
+pub(crate) fn refresh_failed(worker: &str, error: &dyn Display, failures: u32) {
+    warn!(target: TARGET, worker, %error, failures, "claims cannot be prolonged; trying again");
+}
+
+pub(crate) fn claim_lost(run: RunId) {
+    warn!(target: TARGET, %run, "the claim is gone: the handler is stopped and writes nothing more");
+}
+
+pub(crate) fn fenced(run: RunId) {
+    warn!(
+        target: TARGET, %run,
+        "the claim was not confirmed in time: the handler is stopped before another worker may begin"
+    );
+}
+
+pub(crate) fn report_delayed(run: RunId, error: &dyn Display, failures: u32, delay: Duration) {
+    let delay_ms = delay.as_millis() as u64;
+    warn!(target: TARGET, %run, %error, failures, delay_ms, "a report cannot be sent; trying again");
+}
+
+pub(crate) fn report_refused(run: RunId, error: &dyn Display) {
+    error!(target: TARGET, %run, %error, "the server refuses a report: the run fails");
+}
+
+pub(crate) fn report_given_up(run: RunId, error: &dyn Display) {
+    error!(target: TARGET, %run, %error, "a report cannot be written: the run is given back");
+}
+
+pub(crate) fn executor_panicked(run: RunId) {
+    error!(target: TARGET, %run, "the executor panicked: the run is given back");
+}
+
+pub(crate) fn not_registered(run: RunId, workflow: &WorkflowKey) {
+    warn!(target: TARGET, %run, %workflow, "this worker does not serve the run's workflow: the run is given back");
+}
+
+pub(crate) fn foreign_wait(run: RunId, workflow: &WorkflowKey, location: &dyn Display) {
+    warn!(
+        target: TARGET, %run, %workflow, %location,
+        "the handler waits for something that is not durable, such as a runtime's own timer: after a crash \
+         nothing would wake it. Use `run.sleep(..)` or a task"
+    );
+}
+
+pub(crate) fn long_poll(run: RunId, workflow: &WorkflowKey, lasted: Duration, location: &dyn Display) {
+    let seconds = lasted.as_secs();
+    warn!(
+        target: TARGET, %run, %workflow, seconds, %location,
+        "the handler does not yield and blocks a thread of the runtime: use `spawn_blocking` for such work"
+    );
+}
+
+/// A location for people.
+pub(crate) fn place(location: Option<&'static Location<'static>>) -> String {
+    location.map_or_else(|| "before its first durable call".to_owned(), ToString::to_string)
+}

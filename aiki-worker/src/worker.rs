@@ -1,0 +1,220 @@
+//! The worker as programs hold it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use aiki_core::name::Name;
+use aiki_core::{Client, Clock, ServerClient, SubscriberFactory, WorkflowExecutor};
+use aiki_runtime::Entropy;
+use tokio::sync::watch;
+
+use crate::active::ActiveRuns;
+use crate::builder::WorkerBuilder;
+use crate::dispatcher::Dispatcher;
+use crate::error::WorkerError;
+use crate::heartbeat::Heartbeat;
+use crate::lifecycle::{Control, End, Lifecycle};
+use crate::registry::{Registry, RegistryHandle};
+use crate::report::StopReport;
+use crate::status::{Counters, WorkerStatus};
+use crate::trace;
+
+/// Checked settings.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) slots: usize,
+    pub(crate) lease: Duration,
+    /// As used.
+    pub(crate) heartbeat: Duration,
+    /// As configured.
+    pub(crate) configured_heartbeat: Duration,
+    pub(crate) graceful: Duration,
+    pub(crate) heartbeat_on_runtime: bool,
+}
+
+/// What all parts of one worker share.
+pub(crate) struct Shared {
+    pub(crate) id: String,
+    /// Unique per process start.
+    pub(crate) name: Name,
+    pub(crate) client: Client,
+    pub(crate) factory: Arc<dyn SubscriberFactory>,
+    pub(crate) pools: Vec<Name>,
+    pub(crate) settings: Settings,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) active: Arc<ActiveRuns>,
+    pub(crate) executor: Arc<dyn WorkflowExecutor>,
+    pub(crate) counters: Counters,
+    pub(crate) control: watch::Sender<Control>,
+    pub(crate) lifecycle: Lifecycle,
+    /// When the subscriber last answered, in ticks.
+    pub(crate) last_receive: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn server(&self) -> &Arc<dyn ServerClient> {
+        self.client.server()
+    }
+
+    fn empty_report(&self) -> StopReport {
+        StopReport { worker: self.name.as_str().to_owned(), totals: self.counters.totals(), ..StopReport::default() }
+    }
+}
+
+/// Executes runs. Clones are one worker.
+///
+/// A worker lives once: made, started, stopped. Two workers never disturb each other, even under the
+/// same id: each process start has a name of its own, `<id>:<boot>`.
+///
+/// | call | meaning |
+/// |---|---|
+/// | `start` | works until somebody calls `stop`; resolves with the [`StopReport`] |
+/// | `start` again | waits for the same end and resolves with the same report |
+/// | drop the future of the first `start` | like calling `stop`; the stop goes on in the background |
+/// | `stop` | resolves when the worker has stopped, with the same report |
+/// | `stop` again, or at the same time | the same report |
+/// | `stop` before `start` | the worker is over: a later `start` returns at once, without working |
+///
+/// A handler that blocks its thread and never yields cannot hang `stop` on a runtime with more than
+/// one thread; on a runtime with one thread nothing else can run meanwhile.
+#[derive(Clone)]
+pub struct Worker {
+    shared: Arc<Shared>,
+}
+
+impl Worker {
+    /// Begins the making of a worker that works for this client's server and namespace.
+    pub fn builder(client: Client) -> WorkerBuilder {
+        WorkerBuilder::new(client)
+    }
+
+    pub(crate) fn from_shared(shared: Shared) -> Self {
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Works until [`stop`](Self::stop) is called. While the server or the transport cannot be
+    /// reached it tries again, later and later, and says so in the log.
+    ///
+    /// Dropping the future of the call that started the worker asks it to stop, gracefully and in the
+    /// background. Dropping the future of a further call changes nothing.
+    ///
+    /// # Errors
+    /// [`WorkerError::NothingRegistered`] and [`WorkerError::DuplicateWorkflow`] before anything
+    /// began: set it right and start again. The others are final: the server refuses this worker, or
+    /// its subscriber is misconfigured.
+    pub async fn start(&self) -> Result<StopReport, WorkerError> {
+        let shared = &self.shared;
+        let _stop_when_dropped = shared.lifecycle.begin(|| shared.registry.start())?.then(|| {
+            let ending = Ending(shared.clone());
+            tokio::spawn(work(ending));
+            StopOnDrop(shared.control.clone())
+        });
+        match shared.lifecycle.ended().await {
+            Some(End { error: Some(error), .. }) => Err(error),
+            Some(End { report, error: None }) => Ok(report),
+            None => Err(WorkerError::Crashed),
+        }
+    }
+
+    /// Stops: takes nothing new, waits for running runs up to the graceful timeout, then cuts short
+    /// and gives back what is left. Resolves when that is done, also when the worker failed by itself
+    /// (then [`start`](Self::start) says why).
+    ///
+    /// Dropping the future does not take the stop back.
+    pub async fn stop(&self) -> StopReport {
+        let shared = &self.shared;
+        shared.lifecycle.end_unstarted(|| shared.empty_report());
+        shared.control.send_modify(|control| control.stop = true);
+        match shared.lifecycle.ended().await {
+            Some(end) => end.report,
+            None => shared.empty_report(),
+        }
+    }
+
+    /// Adds workflows: `worker.workflow_registry().add(&a).add(&b)`. Also while it runs.
+    pub fn workflow_registry(&self) -> RegistryHandle {
+        RegistryHandle::new(self.shared.registry.clone(), self.shared.control.clone())
+    }
+
+    /// Takes no new runs until [`resume_intake`](Self::resume_intake). What runs goes on.
+    pub fn pause_intake(&self) {
+        self.shared.control.send_modify(|control| control.paused = true);
+    }
+
+    /// Takes runs again.
+    pub fn resume_intake(&self) {
+        self.shared.control.send_modify(|control| control.paused = false);
+    }
+
+    /// The worker at this moment. Cheap enough for a health check every second.
+    pub fn status(&self) -> WorkerStatus {
+        let shared = &self.shared;
+        let active = shared.active.show();
+        WorkerStatus {
+            id: shared.id.clone(),
+            name: shared.name.as_str().to_owned(),
+            phase: shared.lifecycle.phase(),
+            paused: shared.control.borrow().paused,
+            workflows: shared.registry.keys(),
+            ignored_registrations: shared.registry.duplicates(),
+            free_slots: shared.settings.slots.saturating_sub(active.len()),
+            active,
+            totals: shared.counters.totals(),
+            last_receive_age: shared.active.ticks.since(shared.last_receive.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// The configured or generated id.
+    pub fn id(&self) -> &str {
+        &self.shared.id
+    }
+
+    /// The unique name of this process start: the owner of its claims.
+    pub fn name(&self) -> &str {
+        self.shared.name.as_str()
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker")
+            .field("name", &self.shared.name)
+            .field("phase", &self.shared.lifecycle.phase())
+            .finish_non_exhaustive()
+    }
+}
+
+async fn work(ending: Ending) {
+    let shared = &ending.0;
+    let settings = &shared.settings;
+    if settings.heartbeat < settings.configured_heartbeat {
+        trace::heartbeat_lowered(shared.name.as_str(), settings.configured_heartbeat, settings.heartbeat);
+    }
+    let heartbeat = Heartbeat::start(shared);
+    let end = Dispatcher::new(shared.clone()).run().await;
+    heartbeat.stop().await;
+    trace::stopped(&end.report);
+    shared.lifecycle.finish(end);
+}
+
+/// Says that the worker has ended, also when its task panicked or its runtime was shut down.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let report = self.0.empty_report();
+        self.0.lifecycle.finish(End { report, error: Some(WorkerError::Crashed) });
+    }
+}
+
+struct StopOnDrop(watch::Sender<Control>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.send_modify(|control| control.stop = true);
+    }
+}

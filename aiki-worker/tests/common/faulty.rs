@@ -1,0 +1,128 @@
+//! A client whose connection can be disturbed.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use aiki_core::name::{Name, WorkflowKey};
+use aiki_core::run::plan::CreateRun;
+use aiki_core::run::record::TransitionRecord;
+use aiki_core::server_client::{
+    ClaimOutcome, ClaimReady, ClaimRef, ClaimRuns, ClaimStatus, ClaimedRun, CreatedRun, RunView, WorkerInfo,
+};
+use aiki_core::{Client, Report, ReportReceipt, RunId, RunRecord, ServerClient, ServerError};
+use async_trait::async_trait;
+
+/// What is wrong, shared with the test.
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    /// Every call fails.
+    pub(crate) down: AtomicBool,
+    /// Calls never answer.
+    pub(crate) hanging: AtomicBool,
+    /// The caller is not accepted.
+    pub(crate) unauthorized: AtomicBool,
+    /// So many answers to reports get lost after the server has written them.
+    pub(crate) lost_replies: AtomicU32,
+    /// Reports that were sent.
+    pub(crate) reports: AtomicUsize,
+    /// Claims sent in one call.
+    pub(crate) claim_batches: Mutex<Vec<usize>>,
+    /// Refreshes sent.
+    pub(crate) refreshes: AtomicUsize,
+}
+
+pub(crate) struct Faulty {
+    inner: Arc<dyn ServerClient>,
+    faults: Arc<Faults>,
+}
+
+impl Faulty {
+    pub(crate) fn wrap(client: &Client) -> (Client, Arc<Faults>) {
+        let faults = Arc::new(Faults::default());
+        let faulty = Faulty { inner: client.server().clone(), faults: faults.clone() };
+        (Client::new(faulty), faults)
+    }
+
+    async fn gate(&self) -> Result<(), ServerError> {
+        if self.faults.hanging.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_secs(86_400)).await;
+        }
+        if self.faults.unauthorized.load(Ordering::SeqCst) {
+            return Err(ServerError::Unauthorized("the key is unknown".into()));
+        }
+        if self.faults.down.load(Ordering::SeqCst) {
+            return Err(ServerError::Unavailable("the network is cut".into()));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl ServerClient for Faulty {
+    fn namespace(&self) -> &Name {
+        self.inner.namespace()
+    }
+    async fn create_run(&self, request: CreateRun) -> Result<CreatedRun, ServerError> {
+        self.gate().await?;
+        self.inner.create_run(request).await
+    }
+    async fn get_run(&self, run: RunId) -> Result<RunRecord, ServerError> {
+        self.gate().await?;
+        self.inner.get_run(run).await
+    }
+    async fn get_run_by_reference(&self, workflow: &WorkflowKey, reference: &str) -> Result<RunRecord, ServerError> {
+        self.gate().await?;
+        self.inner.get_run_by_reference(workflow, reference).await
+    }
+    async fn await_run(&self, run: RunId, timeout: Duration) -> Result<RunView, ServerError> {
+        self.gate().await?;
+        self.inner.await_run(run, timeout).await
+    }
+    async fn list_transitions(&self, run: RunId) -> Result<Vec<TransitionRecord>, ServerError> {
+        self.gate().await?;
+        self.inner.list_transitions(run).await
+    }
+    async fn cancel_run(&self, run: RunId, explanation: Option<String>) -> Result<(), ServerError> {
+        self.gate().await?;
+        self.inner.cancel_run(run, explanation).await
+    }
+    async fn claim_runs(&self, request: ClaimRuns) -> Result<Vec<ClaimOutcome>, ServerError> {
+        self.gate().await?;
+        self.faults.claim_batches.lock().unwrap().push(request.runs.len());
+        self.inner.claim_runs(request).await
+    }
+    async fn claim_ready(&self, request: ClaimReady) -> Result<Vec<ClaimedRun>, ServerError> {
+        self.gate().await?;
+        self.inner.claim_ready(request).await
+    }
+    async fn refresh_runs(
+        &self,
+        worker: &Name,
+        claims: &[ClaimRef],
+        lease: Duration,
+    ) -> Result<Vec<ClaimStatus>, ServerError> {
+        self.gate().await?;
+        self.faults.refreshes.fetch_add(1, Ordering::SeqCst);
+        self.inner.refresh_runs(worker, claims, lease).await
+    }
+    async fn release_runs(&self, worker: &Name, claims: &[ClaimRef]) -> Result<Vec<ClaimStatus>, ServerError> {
+        self.gate().await?;
+        self.inner.release_runs(worker, claims).await
+    }
+    async fn report(&self, report: Report) -> Result<ReportReceipt, ServerError> {
+        self.gate().await?;
+        self.faults.reports.fetch_add(1, Ordering::SeqCst);
+        let receipt = self.inner.report(report).await?;
+        let lose = |left: u32| left.checked_sub(1);
+        if self.faults.lost_replies.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lose).is_ok() {
+            return Err(ServerError::Unavailable("the answer was lost".into()));
+        }
+        Ok(receipt)
+    }
+    async fn list_workers(&self) -> Result<Vec<WorkerInfo>, ServerError> {
+        self.gate().await?;
+        self.inner.list_workers().await
+    }
+}
