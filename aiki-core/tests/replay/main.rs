@@ -1,7 +1,12 @@
-//! The laws of the replay machine, each tried on random workflows, random schedules and random crashes.
-//! What they mean is said in `docs/replay.md`.
+//! The laws of the replay machine, tried on random workflows, random schedules and random crashes, and
+//! the cases that deserve a name. What the laws mean is said in `docs/replay.md`.
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod divergence;
 mod laws;
+mod order;
+mod scale;
+mod silence;
+mod suspension;

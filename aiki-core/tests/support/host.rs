@@ -114,6 +114,7 @@ pub struct Sim {
     /// Everything that came out of passes, as text.
     pub transcript: Vec<String>,
     pub passes: usize,
+    pub crashes: usize,
     steps: usize,
 }
 
@@ -158,6 +159,7 @@ impl Sim {
             poke: false,
             transcript: Vec::new(),
             passes: 0,
+            crashes: 0,
             steps: 0,
         }
     }
@@ -194,6 +196,7 @@ impl Sim {
         let pass = Pass::new(claim, &self.workflow, self.clock.clone(), self.config);
         let close = self.drive(pass);
         if close.is_none() {
+            self.crashes += 1;
             self.recover();
         }
         close
