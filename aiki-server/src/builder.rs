@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::announcer::Announcer;
 use crate::effects::Effects;
 use crate::lane::{Lane, LaneHandle};
+use crate::orphans;
 use crate::readers::Readers;
 use crate::server::{Inner, Server};
 use crate::storage::StorageError;
@@ -193,6 +194,11 @@ impl ServerBuilder {
         if let (Some(announcer), Some(publisher)) = (&effects.announcer, self.publisher) {
             let more = announcer.preload(&readers).await;
             daemons.push(runtime.spawn(Announcer::run(Arc::clone(announcer), publisher, readers.clone(), more)));
+        }
+        match orphans::take_back(&readers, &lane).await {
+            Ok(0) => {}
+            Ok(runs) => tracing::info!(runs, "took back runs that workers of the last process held"),
+            Err(error) => tracing::warn!(%error, "runs of the last process stay claimed until their leases lapse"),
         }
         daemons.push(runtime.spawn(Arc::clone(&effects.timer).run(Arc::clone(&self.clock), lane.clone())));
         Ok(Server::new(Arc::new(Inner {

@@ -33,6 +33,7 @@ mod effects;
 mod lane;
 mod local_client;
 mod operation;
+mod orphans;
 mod readers;
 mod record;
 mod server;

@@ -91,6 +91,16 @@ impl Server {
         self.inner.timer.run_due(&self.inner.lane).await
     }
 
+    /// Takes back the runs that workers of this process hold, as a start does after the process ended.
+    /// For tests that compare stores.
+    ///
+    /// # Errors
+    /// [`ServerError::Unavailable`] when the store is out of order or the server was closed.
+    #[doc(hidden)]
+    pub async fn take_back_orphans(&self) -> Result<usize, ServerError> {
+        crate::orphans::take_back(&self.inner.readers, &self.inner.lane).await
+    }
+
     /// Stops the timers and announcements, commits what was asked for already, and lets go of the
     /// store. Later requests answer [`ServerError::Unavailable`]. Closing twice is harmless.
     ///

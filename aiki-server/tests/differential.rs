@@ -195,6 +195,8 @@ impl Side {
                 if self.path.is_some() {
                     self.server.close().await;
                     self.server = Self::serve(&self.path, &self.clock, &self.entropy).await;
+                } else {
+                    self.server.take_back_orphans().await.unwrap();
                 }
                 "restarted".into()
             }

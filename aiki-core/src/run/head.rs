@@ -23,6 +23,9 @@ pub struct Lease {
     pub since: Timestamp,
     /// When the claim lapses unless refreshed, by the server's clock.
     pub until: Timestamp,
+    /// Whether the worker lives in the server's own process: the claim then ends with that process.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_process: bool,
 }
 
 /// A step that waits for its time on the server.

@@ -148,6 +148,9 @@ mod tests {
         fn queued(&mut self, after: QueuedPlace, limit: usize) -> Result<Vec<(QueuedPlace, ReadyRun)>, StorageError> {
             self.0.queued(after, limit)
         }
+        fn held(&mut self, after: QueuedPlace, limit: usize) -> Result<Vec<(QueuedPlace, Name)>, StorageError> {
+            self.0.held(after, limit)
+        }
     }
 
     impl Storage for Narrow {

@@ -45,6 +45,10 @@ pub(super) fn claim_one(
 ) -> Result<ClaimAnswer, ServerError> {
     let decision = desk.edit(namespace, run, |head, now, entries| {
         let decision = plan::claim(head, worker, lease, now, entries);
+        if let (ClaimDecision::Granted, Some(lease)) = (decision, &mut head.lease) {
+            // So far all workers live in this process.
+            lease.in_process = true;
+        }
         if entries.is_empty() { Edit::Unchanged(decision) } else { Edit::Changed(decision) }
     });
     match decision {

@@ -87,6 +87,13 @@ impl Reads for MemoryStorage {
         let queued = runs.filter(|(_, head)| head.announce.is_some());
         Ok(queued.map(|(place, head)| (place, ready_run(head))).take(limit).collect())
     }
+
+    fn held(&mut self, after: QueuedPlace, limit: usize) -> Result<Vec<(QueuedPlace, Name)>, StorageError> {
+        let later = self.due.range((Bound::Excluded(after), Bound::Unbounded));
+        let runs = later.filter_map(|place| Some((*place, &self.runs.get(&place.1)?.head)));
+        let held = runs.filter(|(_, head)| head.lease.is_some());
+        Ok(held.map(|(place, head)| (place, head.namespace.clone())).take(limit).collect())
+    }
 }
 
 impl Storage for MemoryStorage {

@@ -66,7 +66,7 @@ impl ReadyQuery<'_> {
     }
 }
 
-/// A place in the list of queued runs: due time and id.
+/// A place in a list of runs by due time: due time and id.
 pub(crate) type QueuedPlace = (Timestamp, RunId);
 
 /// Questions that change nothing.
@@ -82,6 +82,10 @@ pub(crate) trait Reads: Send {
 
     /// Queued runs of all namespaces by due time and id, at most `limit` from behind `after`.
     fn queued(&mut self, after: QueuedPlace, limit: usize) -> Result<Vec<(QueuedPlace, ReadyRun)>, StorageError>;
+
+    /// Claimed runs of all namespaces by the end of their lease and id, at most `limit` from behind
+    /// `after`.
+    fn held(&mut self, after: QueuedPlace, limit: usize) -> Result<Vec<(QueuedPlace, Name)>, StorageError>;
 }
 
 /// A store. Calls come from one thread at a time.

@@ -42,7 +42,7 @@ pub fn claim(
     head.last_report = None;
     head.deliveries += 1;
     head.started_at.get_or_insert(now);
-    head.lease = Some(Lease { owner: worker.clone(), since: now, until: now.after(lease) });
+    head.lease = Some(Lease { owner: worker.clone(), since: now, until: now.after(lease), in_process: false });
     ClaimDecision::Granted
 }
 
@@ -50,6 +50,16 @@ pub fn claim(
 pub(super) fn recover(head: &mut RunHead, now: Timestamp, entries: &mut Vec<HistoryEntry>) {
     let recovered = head.transition(RunState::Queued { reason: QueuedReason::Recovery }, now, entries);
     debug_assert!(recovered.is_ok(), "a running run may be recovered");
+}
+
+/// Plans what a server does first of all: a claim by a worker of its own process did not outlive that
+/// process. Answers whether the run was taken back.
+pub fn orphan(head: &mut RunHead, now: Timestamp, entries: &mut Vec<HistoryEntry>) -> bool {
+    let orphaned = head.lease.as_ref().is_some_and(|lease| lease.in_process);
+    if orphaned {
+        recover(head, now, entries);
+    }
+    orphaned
 }
 
 /// Whether a worker's claim stands.

@@ -1,6 +1,6 @@
 //! Questions to the database.
 
-use aiki_core::{ReadyRun, RunId};
+use aiki_core::{Name, ReadyRun, RunId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{to_column, to_run_id, to_timestamp};
@@ -65,5 +65,21 @@ impl Reads for SqliteReads {
             queued.push(((to_timestamp(row.get(4)?), head.id), ready_run(&head)));
         }
         Ok(queued)
+    }
+
+    fn held(&mut self, after: QueuedPlace, limit: usize) -> Result<Vec<(QueuedPlace, Name)>, StorageError> {
+        let mut select = self.0.prepare_cached(
+            "SELECT due_at, id, namespace FROM runs INDEXED BY runs_due
+             WHERE due_at IS NOT NULL AND (due_at, id) > (?1, ?2) AND status = 'running'
+             ORDER BY due_at, id LIMIT ?3",
+        )?;
+        let key = params![to_column(after.0.as_millis()), after.1.to_bytes(), to_column(limit as u64)];
+        let mut rows = select.query(key)?;
+        let mut held = Vec::new();
+        while let Some(row) = rows.next()? {
+            let id: Vec<u8> = row.get(1)?;
+            held.push(((to_timestamp(row.get(0)?), to_run_id(&id)?), Name::new(row.get::<_, String>(2)?)));
+        }
+        Ok(held)
     }
 }

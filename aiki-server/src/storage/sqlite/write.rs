@@ -127,6 +127,10 @@ impl Reads for SqliteStorage {
     fn queued(&mut self, after: QueuedPlace, limit: usize) -> Result<Vec<(QueuedPlace, ReadyRun)>, StorageError> {
         self.reads.queued(after, limit)
     }
+
+    fn held(&mut self, after: QueuedPlace, limit: usize) -> Result<Vec<(QueuedPlace, Name)>, StorageError> {
+        self.reads.held(after, limit)
+    }
 }
 
 impl Storage for SqliteStorage {
