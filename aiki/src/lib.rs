@@ -47,7 +47,6 @@
 //! | start and wait | [`Client`], [`StartRun`], [`RunHandle`] |
 //! | host everything here | [`Server`] (feature `embedded`, on by default) |
 //! | write a transport | [`subscriber`], [`publisher`] and the crate `aiki-conformance` |
-#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "embedded")]
 mod embedded;
@@ -65,3 +64,8 @@ pub use embedded::{Server, ServerBuilder};
 pub use error::Error;
 pub use shutdown::shutdown_signal;
 pub use subscribers::SubscriberTypes;
+
+/// The README's program compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -93,5 +93,5 @@ fn a_second_process_on_the_same_file_is_refused() {
     first.kill().expect("the first process can be killed");
     first.wait().expect("the first process is gone");
     assert!(!second.status.success());
-    assert!(text.contains("another process"), "{text}");
+    assert!(text.contains("is in use by another server"), "{text}");
 }

@@ -11,7 +11,7 @@ pub use start::{StartError, StartRun};
 
 use crate::definition::WorkflowVersion;
 use crate::id::RunId;
-use crate::server_client::{ServerClient, ServerError};
+use crate::server_client::{ServerClient, ServerError, WorkerInfo};
 
 /// Speaks to one server for one namespace. Cloning is cheap.
 #[derive(Clone)]
@@ -33,6 +33,14 @@ impl Client {
     /// The server behind this client.
     pub fn server(&self) -> &Arc<dyn ServerClient> {
         &self.server
+    }
+
+    /// The workers that the server has heard of lately, and which runs each holds since when.
+    ///
+    /// # Errors
+    /// [`ServerError`] when the server cannot be asked.
+    pub async fn workers(&self) -> Result<Vec<WorkerInfo>, ServerError> {
+        self.server.list_workers().await
     }
 
     /// A handle of a run that was started elsewhere, with the types of `workflow`.

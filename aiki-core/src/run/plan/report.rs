@@ -161,9 +161,18 @@ fn apply(
     Ok(())
 }
 
+/// A worker that leaves a retry alone which is due by the server's clock, because its own clock is
+/// behind, is called again after so long, not at once.
+const CLOCK_PATIENCE: Duration = Duration::from_millis(250);
+
 /// The status of a suspended run is that of its earliest parked step. A parked task has no status of
 /// its own: the run stays `running` without an owner.
 fn suspend(head: &mut RunHead, now: Timestamp, entries: &mut Vec<HistoryEntry>) -> Result<(), ReportError> {
+    for parked in &mut head.parked {
+        if matches!(parked.step, ParkedStep::Task(_)) && parked.due <= now {
+            parked.due = now.after(CLOCK_PATIENCE);
+        }
+    }
     let Some(parked) = head.earliest_parked() else {
         return Err(ReportError::Illegal("the run is suspended but waits for nothing".into()));
     };
