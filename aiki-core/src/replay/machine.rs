@@ -440,8 +440,14 @@ impl RunMachine {
         }
         self.at_rest = true;
         self.silent = false;
-        if self.phase == Phase::Replaying {
-            self.phase = Phase::Live;
+        let replayed = self.phase == Phase::Replaying;
+        self.phase = Phase::Live;
+        if !self.settle_held() {
+            return false;
+        }
+        // What is due by now comes before a body that only now starts again.
+        self.handle_timeout(now);
+        if replayed {
             for (at, step) in self.steps.iter_mut().enumerate() {
                 if matches!(step.state, StepState::Interrupted) {
                     step.state = StepState::Executable;
@@ -449,10 +455,6 @@ impl RunMachine {
                 }
             }
         }
-        if !self.settle_held() {
-            return false;
-        }
-        self.handle_timeout(now);
         if !self.woken.is_empty() {
             return true;
         }

@@ -5,20 +5,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use aiki_core::{Clock, Timestamp};
 
 #[derive(Debug)]
-pub struct ManualClock(AtomicU64);
+pub(crate) struct ManualClock(AtomicU64);
 
 impl ManualClock {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(AtomicU64::new(1_000_000))
     }
 
     /// Moves the clock forward to `at`; never back.
-    pub fn advance_to(&self, at: Timestamp) {
+    pub(crate) fn advance_to(&self, at: Timestamp) {
         self.0.fetch_max(at.as_millis(), Ordering::SeqCst);
     }
 
     /// Sets the clock, also back: another machine's clock may differ.
-    pub fn set(&self, at: Timestamp) {
+    pub(crate) fn set(&self, at: Timestamp) {
         self.0.store(at.as_millis(), Ordering::SeqCst);
     }
 }

@@ -18,7 +18,7 @@ const STEP_LIMIT: usize = 4_000;
 
 /// Who decides what happens next while the pass waits.
 #[derive(Clone, Debug)]
-pub enum Driver {
+pub(crate) enum Driver {
     /// Anything may happen next: answers may take long, bodies end in any order, time may overtake
     /// them, the waker may fire for nothing, answers get lost on their way and are asked for again.
     Chance(Chance, Pace),
@@ -30,21 +30,19 @@ pub enum Driver {
 
 /// A transition that is to come out.
 #[derive(Clone, Debug)]
-pub struct Expected {
-    pub transition: Transition,
-    pub at: Timestamp,
-    /// What came out together: its bodies ended before the handler was polled again.
-    pub batch: usize,
+pub(crate) struct Expected {
+    pub(crate) transition: Transition,
+    pub(crate) at: Timestamp,
 }
 
 /// How time and answers take part in what happens by chance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
+pub(crate) enum Pace {
     /// Anything goes.
     Any,
-    /// Every report is answered at once, so that what comes out together was done together.
+    /// Every report is answered at once, and bodies end one at a time.
     Prompt,
-    /// Time passes only when nothing else can happen, and one body ends at a time.
+    /// Time passes only when nothing else can happen, and bodies end one at a time.
     Lazy,
 }
 
@@ -58,7 +56,7 @@ enum Move {
 
 /// How a claim gets lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Loss {
+pub(crate) enum Loss {
     /// The run is cancelled.
     Cancelled,
     /// The lease lapses and the server takes the run back.
@@ -74,47 +72,47 @@ enum InFlight {
 
 /// What a run amounts to, without the times at which things happened.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Outcome {
-    pub ending: String,
-    pub attempts: u64,
+pub(crate) struct Outcome {
+    pub(crate) ending: String,
+    pub(crate) attempts: u64,
     /// Name, input hash unless it holds a time, state, place in the settle order.
-    pub tasks: Vec<(String, String, TaskState, Option<u64>)>,
-    pub sleeps: Vec<(String, Option<bool>, Option<u64>)>,
+    pub(crate) tasks: Vec<(String, String, TaskState, Option<u64>)>,
+    pub(crate) sleeps: Vec<(String, Option<bool>, Option<u64>)>,
 }
 
 /// A report, when it was written, and the server just before.
-pub struct Written {
-    pub before: Server,
-    pub at: Timestamp,
-    pub report: Report,
+pub(crate) struct Written {
+    pub(crate) before: Server,
+    pub(crate) at: Timestamp,
+    pub(crate) report: Report,
 }
 
-pub struct Sim {
-    pub server: Server,
-    pub world: World,
-    pub clock: Arc<ManualClock>,
-    pub workflow: RegisteredWorkflow,
-    pub config: MachineConfig,
-    pub driver: Driver,
+pub(crate) struct Sim {
+    pub(crate) server: Server,
+    pub(crate) world: World,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) workflow: RegisteredWorkflow,
+    pub(crate) config: MachineConfig,
+    pub(crate) driver: Driver,
     /// The host crashes when it has come to one of these points.
-    pub crash_at: BTreeSet<usize>,
+    pub(crate) crash_at: BTreeSet<usize>,
     /// Points passed so far: one before and one after everything that the host does.
-    pub points: usize,
+    pub(crate) points: usize,
     /// Whether a crashed worker's claim is handed back at once, or lapses.
-    pub release_on_crash: bool,
+    pub(crate) release_on_crash: bool,
     /// Everything that came out of passes and was written, in order.
-    pub written: Vec<Transition>,
+    pub(crate) written: Vec<Transition>,
     /// The same, with what it takes to have it come out again.
-    pub expected: Vec<Expected>,
-    pub reports: Vec<Written>,
+    pub(crate) expected: Vec<Expected>,
+    pub(crate) reports: Vec<Written>,
     /// Before this report arrives, counted from 0, the claim is lost.
-    pub lose_at: Option<(usize, Loss)>,
+    pub(crate) lose_at: Option<(usize, Loss)>,
     /// Ask a pass that is over for more.
-    pub poke: bool,
+    pub(crate) poke: bool,
     /// Everything that came out of passes, as text.
-    pub transcript: Vec<String>,
-    pub passes: usize,
-    pub crashes: usize,
+    pub(crate) transcript: Vec<String>,
+    pub(crate) passes: usize,
+    pub(crate) crashes: usize,
     steps: usize,
 }
 
@@ -128,20 +126,20 @@ impl Wake for CountingWaker {
 }
 
 impl Sim {
-    pub fn new(program: &Program, driver: Driver) -> Self {
+    pub(crate) fn new(program: &Program, driver: Driver) -> Self {
         let world = World::default();
         let workflow = program.workflow(&world);
         Self::with_workflow(workflow, world, driver)
     }
 
-    pub fn with_workflow(workflow: RegisteredWorkflow, world: World, driver: Driver) -> Self {
+    pub(crate) fn with_workflow(workflow: RegisteredWorkflow, world: World, driver: Driver) -> Self {
         let clock = Arc::new(ManualClock::new());
         let server = Server::new(workflow.key(), 5, clock.clone());
         Self::on(server, workflow, world, driver)
     }
 
     /// Goes on with a server that holds a run already.
-    pub fn on(server: Server, workflow: RegisteredWorkflow, world: World, driver: Driver) -> Self {
+    pub(crate) fn on(server: Server, workflow: RegisteredWorkflow, world: World, driver: Driver) -> Self {
         Self {
             clock: server.clock.clone(),
             server,
@@ -165,14 +163,14 @@ impl Sim {
     }
 
     /// Drives the run to its end.
-    pub fn run(&mut self) -> &mut Self {
+    pub(crate) fn run(&mut self) -> &mut Self {
         self.run_until(|_| false);
         assert!(self.server.is_over());
         self
     }
 
     /// Drives the run to its end, or until `stop` holds between two passes.
-    pub fn run_until(&mut self, stop: impl Fn(&Self) -> bool) -> &mut Self {
+    pub(crate) fn run_until(&mut self, stop: impl Fn(&Self) -> bool) -> &mut Self {
         while !self.server.is_over() && !stop(self) {
             self.step();
             if self.server.is_ready() {
@@ -189,7 +187,7 @@ impl Sim {
     }
 
     /// One pass. `None` when the host crashed.
-    pub fn pass(&mut self) -> Option<Close> {
+    pub(crate) fn pass(&mut self) -> Option<Close> {
         let claim = self.server.claim().expect("a run that is ready can be claimed");
         self.passes += 1;
         self.world.begin_pass(&claim.record);
@@ -270,7 +268,7 @@ impl Sim {
         match &mut self.driver {
             Driver::Chance(chance, pace) => {
                 let mut moves: Vec<_> = gates.iter().map(|task| Move::Tick(vec![*task])).collect();
-                if *pace != Pace::Lazy && gates.len() > 1 {
+                if *pace == Pace::Any && gates.len() > 1 {
                     // Several bodies get as far before the handler is polled again.
                     let some = gates.iter().copied().filter(|_| chance.one_in(2)).collect();
                     moves.push(Move::Tick(some));
@@ -296,15 +294,14 @@ impl Sim {
                 {
                     return Move::Advance(until.map_or(*at, |until| until.min(*at)));
                 }
-                let together = expected.iter().skip(self.written.len()).take_while(|e| Some(e.batch) == next.map(|n| n.batch));
-                let ended = together.filter_map(|expected| match &expected.transition {
-                    Transition::TaskCompleted { id, .. }
-                    | Transition::TaskFailed { id, .. }
-                    | Transition::TaskParked { id, .. } => Some(*id),
+                let tick = match next.map(|next| &next.transition) {
+                    Some(
+                        Transition::TaskCompleted { id, .. }
+                        | Transition::TaskFailed { id, .. }
+                        | Transition::TaskParked { id, .. },
+                    ) if gates.contains(id) => Some(Move::Tick(vec![*id])),
                     _ => None,
-                });
-                let ended: Vec<_> = ended.filter(|task| gates.contains(task)).collect();
-                let tick = (!ended.is_empty()).then_some(Move::Tick(ended));
+                };
                 tick.or(time).unwrap_or_else(|| {
                     let log = self.transcript.join("\n");
                     panic!("nothing leads to {next:?}\n{}\n{log}", tail(&self.server.page))
@@ -385,11 +382,8 @@ impl Sim {
         let receipt = self.server.report(&report).unwrap_or_else(|error| panic!("{error}: {report:?}"));
         self.world.written(&report.transitions, lines);
         self.written.extend(report.transitions.iter().cloned());
-        let single = matches!(self.driver, Driver::Chance(_, Pace::Lazy));
-        for transition in &report.transitions {
-            let batch = if single { self.expected.len() } else { self.reports.len() };
-            self.expected.push(Expected { transition: transition.clone(), at: made_at, batch });
-        }
+        let expected = |transition: &Transition| Expected { transition: transition.clone(), at: made_at };
+        self.expected.extend(report.transitions.iter().map(expected));
         if let Driver::Chance(chance, _) = &mut self.driver
             && chance.one_in(4)
         {
@@ -437,32 +431,60 @@ impl Sim {
         assert!(self.steps < STEP_LIMIT, "the run goes round in circles:\n{}", tail(&self.server.page));
     }
 
-    pub fn outcome(&self) -> Outcome {
+    /// The server of this finished run as it stood after the first `kept` transitions of the `at`-th
+    /// report, the worker having just handed the run back.
+    pub(crate) fn cut(&self, at: usize, kept: usize) -> Server {
+        let Written { before, at: time, report } = &self.reports[at];
+        let clock = Arc::new(ManualClock::new());
+        match (&before.head.lease, at.checked_sub(1)) {
+            (_, _) if kept > 0 => clock.advance_to(*time),
+            // Since the last report, or the claim, there was nothing else on record.
+            (Some(lease), last) => {
+                clock.advance_to(last.map_or(lease.since, |last| lease.since.max(self.reports[last].at)))
+            }
+            (None, _) => unreachable!("a report is written under a lease"),
+        }
+        let mut server = Server { clock, ..before.clone() };
+        if kept > 0 {
+            let transitions = report.transitions[..kept].to_vec();
+            server.report(&Report { transitions, ..report.clone() }).unwrap();
+        }
+        if server.head.lease.is_some() {
+            server.release();
+        }
+        server
+    }
+
+    /// The server of this finished run as it stood when all was on record but the end.
+    pub(crate) fn before_its_end(&self) -> Server {
+        let last = self.reports.len() - 1;
+        self.cut(last, self.reports[last].report.transitions.len() - 1)
+    }
+
+    pub(crate) fn outcome(&self) -> Outcome {
         outcome(&self.server.record())
     }
 
     /// Every task that is recorded as settled ran, and was recorded once.
-    pub fn check_ledger(&self) {
+    pub(crate) fn check_ledger(&self) {
         let executions = self.world.seen().executions.clone();
         for task in &self.server.record().tasks {
             let (TaskState::Completed { attempts, .. } | TaskState::Failed { attempts, .. }) = task.state else {
                 continue;
             };
             assert!(executions.contains(&(task.id, attempts)), "{} was recorded but never ran", task.name);
-            let times = |transition: &&Transition| {
-                matches!(transition, Transition::TaskCompleted { id, .. } | Transition::TaskFailed { id, .. } if *id == task.id)
-            };
+            let times = |transition: &&Transition| matches!(transition, Transition::TaskCompleted { id, .. } | Transition::TaskFailed { id, .. } if *id == task.id);
             assert_eq!(self.written.iter().filter(times).count(), 1, "{} was recorded once", task.name);
         }
     }
 }
 
-pub fn tail(page: &str) -> String {
+pub(crate) fn tail(page: &str) -> String {
     let lines: Vec<_> = page.lines().collect();
     lines[lines.len().saturating_sub(60)..].join("\n")
 }
 
-pub fn outcome(record: &RunRecord) -> Outcome {
+pub(crate) fn outcome(record: &RunRecord) -> Outcome {
     let ending = match &record.state {
         RunState::Completed { output } => format!("completed {}", output.as_ref().map_or("", Payload::as_str)),
         RunState::Failed { cause } => format!("failed {:?}", cause.error().map(|error| &error.message)),
@@ -488,7 +510,7 @@ pub fn outcome(record: &RunRecord) -> Outcome {
 }
 
 /// A transition in a few words, with its task's ordinal.
-pub fn brief(transition: &Transition) -> String {
+pub(crate) fn brief(transition: &Transition) -> String {
     match transition {
         Transition::TaskOpened { id, name, .. } => format!("open {} {name}", id.ordinal()),
         Transition::TaskRestarted { id, attempts } => format!("restart {}:{attempts}", id.ordinal()),
@@ -505,6 +527,6 @@ pub fn brief(transition: &Transition) -> String {
     }
 }
 
-pub fn briefs(transitions: &[Transition]) -> String {
+pub(crate) fn briefs(transitions: &[Transition]) -> String {
     transitions.iter().map(brief).collect::<Vec<_>>().join(", ")
 }

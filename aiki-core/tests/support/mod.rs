@@ -1,23 +1,24 @@
 //! A server, a host and workflows to try the replay machine with: no runtime, no threads, no real time.
-#![allow(dead_code, reason = "every test binary uses its own part of the support")]
+#![allow(dead_code, unused_imports, reason = "every test binary uses its own part of the support")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a test fails")]
 
-pub mod chance;
-pub mod clock;
-pub mod host;
-pub mod program;
-pub mod server;
-pub mod world;
+pub(crate) mod chance;
+pub(crate) mod clock;
+pub(crate) mod host;
+pub(crate) mod program;
+pub(crate) mod server;
+pub(crate) mod world;
 
-pub use chance::Chance;
-pub use clock::ManualClock;
-pub use host::{Driver, Pace, Sim};
-pub use program::{Call, Node, Patience, Program};
-pub use server::Server;
-pub use world::World;
+pub(crate) use chance::Chance;
+pub(crate) use clock::ManualClock;
+pub(crate) use host::{Driver, Pace, Sim};
+pub(crate) use program::{Call, Node, Patience, Program};
+pub(crate) use server::Server;
+pub(crate) use world::World;
 
 /// How many cases a property is tried on: `count`, or as many times more as `LAWS_TIMES` says, for a
 /// long night.
-pub fn cases(count: u32) -> proptest::test_runner::Config {
+pub(crate) fn cases(count: u32) -> proptest::test_runner::Config {
     let times = std::env::var("LAWS_TIMES").ok().and_then(|times| times.parse().ok()).unwrap_or(1);
     proptest::test_runner::Config::with_cases(count * times)
 }

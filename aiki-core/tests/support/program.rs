@@ -14,7 +14,7 @@ use super::World;
 
 /// How a task's failures are repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
+pub(crate) enum Patience {
     Never,
     /// Waits in the process.
     Short,
@@ -34,33 +34,33 @@ impl Patience {
 
 /// A task call. Its body fails in the first `failures` attempts and then succeeds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Call {
-    pub name: &'static str,
-    pub value: u32,
-    pub failures: u64,
-    pub patience: Patience,
+pub(crate) struct Call {
+    pub(crate) name: &'static str,
+    pub(crate) value: u32,
+    pub(crate) failures: u64,
+    pub(crate) patience: Patience,
     /// How many ticks the body takes; 0 ends at once.
-    pub ticks: u8,
+    pub(crate) ticks: u8,
 }
 
 impl Call {
-    pub fn new(name: &'static str, value: u32) -> Self {
+    pub(crate) fn new(name: &'static str, value: u32) -> Self {
         Self { name, value, failures: 0, patience: Patience::Never, ticks: 0 }
     }
 
-    pub fn ticks(mut self, ticks: u8) -> Self {
+    pub(crate) fn ticks(mut self, ticks: u8) -> Self {
         self.ticks = ticks;
         self
     }
 
-    pub fn failing(mut self, failures: u64, patience: Patience) -> Self {
+    pub(crate) fn failing(mut self, failures: u64, patience: Patience) -> Self {
         (self.failures, self.patience) = (failures, patience);
         self
     }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Node {
+pub(crate) enum Node {
     Call(Call),
     /// One after the other.
     Seq(Vec<Node>),
@@ -90,11 +90,11 @@ pub enum Node {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Program {
-    pub root: Node,
+pub(crate) struct Program {
+    pub(crate) root: Node,
     /// The handler fails at its end in so many attempts of the run.
-    pub failures: u64,
-    pub retried: bool,
+    pub(crate) failures: u64,
+    pub(crate) retried: bool,
 }
 
 /// The input of every task: what it needs to know to behave as the call says.
@@ -255,7 +255,7 @@ impl Node {
     }
 
     /// Whether several steps may be under way at the same time.
-    pub fn is_concurrent(&self) -> bool {
+    pub(crate) fn is_concurrent(&self) -> bool {
         self.any(&|node| {
             matches!(
                 node,
@@ -271,7 +271,7 @@ impl Node {
     }
 
     /// Whether what comes out depends on what ends first.
-    pub fn is_order_sensitive(&self) -> bool {
+    pub(crate) fn is_order_sensitive(&self) -> bool {
         self.any(&|node| matches!(node, Node::Unordered(_) | Node::Chunks(_) | Node::Race(..)))
     }
 
@@ -305,13 +305,13 @@ impl Node {
 }
 
 impl Program {
-    pub fn of(root: Node) -> Self {
+    pub(crate) fn of(root: Node) -> Self {
         Self { root, failures: 0, retried: false }
     }
 
     /// Turns retries that nobody but the process knows of into recorded ones: a crash repeats the
     /// former from the start, which shifts the time of everything after.
-    pub fn without_hidden_waits(mut self) -> Self {
+    pub(crate) fn without_hidden_waits(mut self) -> Self {
         self.root.each_call(&|call| {
             if call.patience == Patience::Short {
                 call.patience = Patience::Long;
@@ -322,7 +322,7 @@ impl Program {
 
     /// Does without handlers that stop looking at bodies under way: after a crash such a body cannot
     /// start again before the handler looks again, so that things come in another order.
-    pub fn without_chunks(mut self) -> Self {
+    pub(crate) fn without_chunks(mut self) -> Self {
         self.root.each(&|node| {
             if let Node::Chunks(calls) = node {
                 *node = Node::Unordered(calls.drain(..).map(Node::Call).collect());
@@ -331,7 +331,7 @@ impl Program {
         self
     }
 
-    pub fn workflow(&self, world: &World) -> RegisteredWorkflow {
+    pub(crate) fn workflow(&self, world: &World) -> RegisteredWorkflow {
         let (program, world) = (Arc::new(self.clone()), world.clone());
         let version = Workflow::new("program").version("1", move |run: Run, input: u32| {
             let (program, world) = (program.clone(), world.clone());
@@ -395,7 +395,7 @@ fn any_node() -> impl Strategy<Value = Node> {
 }
 
 /// Programs of up to a dozen steps or so.
-pub fn any_program() -> impl Strategy<Value = Program> {
+pub(crate) fn any_program() -> impl Strategy<Value = Program> {
     let root = prop::collection::vec(any_node(), 1..4).prop_map(Node::Seq);
     let failures = prop_oneof![4 => Just(0u64), 1 => 1..4u64];
     (root, failures, any::<bool>()).prop_map(|(root, failures, retried)| Program { root, failures, retried })

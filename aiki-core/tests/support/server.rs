@@ -12,22 +12,25 @@ use aiki_core::{Clock, Name, Payload, Report, ReportReceipt, RunId, RunRecord};
 
 use super::ManualClock;
 
-pub const LEASE: Duration = Duration::from_secs(30);
+pub(crate) const LEASE: Duration = Duration::from_secs(30);
+
+/// The id of the one run.
+pub(crate) const RUN: RunId = RunId::from_bits(0x0199_ABCD_0000 << 80 | 0xFEED << 24);
 
 #[derive(Clone)]
-pub struct Server {
-    pub head: RunHead,
+pub(crate) struct Server {
+    pub(crate) head: RunHead,
     /// The history as a store keeps it: every claim reads it back.
-    pub page: String,
-    pub clock: Arc<ManualClock>,
+    pub(crate) page: String,
+    pub(crate) clock: Arc<ManualClock>,
 }
 
 impl Server {
-    pub fn new(workflow: &WorkflowKey, input: u32, clock: Arc<ManualClock>) -> Self {
+    pub(crate) fn new(workflow: &WorkflowKey, input: u32, clock: Arc<ManualClock>) -> Self {
         Self::with_options(workflow, input, None, clock)
     }
 
-    pub fn with_options(
+    pub(crate) fn with_options(
         workflow: &WorkflowKey,
         input: u32,
         options: Option<RunOptions>,
@@ -38,8 +41,7 @@ impl Server {
         let mut request = CreateRun::new(workflow.clone(), input, hash);
         request.options = options;
         let mut entries = Vec::new();
-        let id = RunId::from_bits(0x0199_ABCD_0000 << 80 | 0xFEED << 24);
-        let head = plan::create(&request, id, &Name::new("test"), clock.now(), &mut entries);
+        let head = plan::create(&request, RUN, &Name::new("test"), clock.now(), &mut entries);
         let mut server = Self { head, page: String::new(), clock };
         server.store(&entries);
         server
@@ -54,30 +56,28 @@ impl Server {
         self.head = read;
     }
 
-    pub fn entries(&self) -> Vec<HistoryEntry> {
+    pub(crate) fn entries(&self) -> Vec<HistoryEntry> {
         history::parse(&self.page).map(|entry| entry.unwrap()).collect()
     }
 
-    pub fn record(&self) -> RunRecord {
+    pub(crate) fn record(&self) -> RunRecord {
         let record = RunRecord::fold(&self.head, self.entries());
         assert_eq!(counts(&record), self.head.counts, "head and history agree on the tasks:\n{}", self.page);
         record
     }
 
-    pub fn claim(&mut self) -> Option<ClaimedRun> {
+    pub(crate) fn claim(&mut self) -> Option<ClaimedRun> {
         let mut entries = Vec::new();
         let now = self.clock.now();
         let decision = plan::claim(&mut self.head, &Name::new("worker"), LEASE, now, &mut entries);
         self.store(&entries);
         match decision {
-            ClaimDecision::Granted => {
-                Some(ClaimedRun { record: self.record(), epoch: self.head.epoch, lease: LEASE })
-            }
+            ClaimDecision::Granted => Some(ClaimedRun { record: self.record(), epoch: self.head.epoch, lease: LEASE }),
             ClaimDecision::Owned(_) | ClaimDecision::Done => None,
         }
     }
 
-    pub fn report(&mut self, report: &Report) -> Result<ReportReceipt, ReportError> {
+    pub(crate) fn report(&mut self, report: &Report) -> Result<ReportReceipt, ReportError> {
         let mut entries = Vec::new();
         let before = self.head.clone();
         let answer = plan::report(&mut self.head, report, self.clock.now(), &mut entries);
@@ -89,19 +89,19 @@ impl Server {
         answer
     }
 
-    pub fn due(&mut self) -> Due {
+    pub(crate) fn due(&mut self) -> Due {
         let mut entries = Vec::new();
         let due = plan::due(&mut self.head, self.clock.now(), &mut entries);
         self.store(&entries);
         due
     }
 
-    pub fn refresh(&mut self) -> LeaseDecision {
+    pub(crate) fn refresh(&mut self) -> LeaseDecision {
         let epoch = self.head.epoch;
         plan::refresh(&mut self.head, epoch, LEASE, self.clock.now())
     }
 
-    pub fn release(&mut self) -> LeaseDecision {
+    pub(crate) fn release(&mut self) -> LeaseDecision {
         let mut entries = Vec::new();
         let epoch = self.head.epoch;
         let decision = plan::release(&mut self.head, epoch, self.clock.now(), &mut entries);
@@ -109,23 +109,23 @@ impl Server {
         decision
     }
 
-    pub fn cancel(&mut self) {
+    pub(crate) fn cancel(&mut self) {
         let mut entries = Vec::new();
         plan::cancel(&mut self.head, None, self.clock.now(), &mut entries).unwrap();
         self.store(&entries);
     }
 
-    pub fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.head.state.is_terminal()
     }
 
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         matches!(self.head.state, RunState::Queued { .. })
     }
 }
 
 /// The tasks of a record by status, counted anew.
-pub fn counts(record: &RunRecord) -> TaskCounts {
+pub(crate) fn counts(record: &RunRecord) -> TaskCounts {
     let mut counts = TaskCounts::default();
     for task in &record.tasks {
         let counter = match task.state {

@@ -10,54 +10,56 @@ use aiki_core::run::TaskState;
 use aiki_core::{CancellationToken, RunRecord, TaskContext, TaskId, Transition};
 
 /// A body at work: it goes on when the host ticks its gate.
-pub struct Gate {
+pub(crate) struct Gate {
     id: u64,
-    pub task: TaskId,
+    pub(crate) task: TaskId,
     ticks_left: u8,
     waker: Option<Waker>,
 }
 
 impl Gate {
     /// Whether the body was polled since its last tick. One that nobody polls cannot go on.
-    pub fn is_waiting(&self) -> bool {
+    pub(crate) fn is_waiting(&self) -> bool {
         self.waker.is_some()
     }
 }
 
 #[derive(Default)]
-pub struct Seen {
-    pub gates: Vec<Gate>,
+pub(crate) struct Seen {
+    pub(crate) gates: Vec<Gate>,
     next_gate: u64,
     /// Every start of a body, in order.
-    pub executions: Vec<(TaskId, u64)>,
-    pub cancellations: Vec<CancellationToken>,
+    pub(crate) executions: Vec<(TaskId, u64)>,
+    pub(crate) cancellations: Vec<CancellationToken>,
     /// Tasks that may run: opened or restarted by a report whose answer the pass has, and not settled.
     allowed: HashMap<TaskId, u64>,
     /// What the handler noted in the present pass, and before.
-    pub lines: Vec<String>,
+    pub(crate) lines: Vec<String>,
     before: Vec<String>,
     /// So many lines come from polls that an earlier pass has reported.
     reported: usize,
     reported_now: usize,
     silent: bool,
+    /// What was noted aloud, in all passes.
+    pub(crate) aloud: Vec<String>,
     /// What must never happen but did. Kept, because a panic in a body is a failure like any other.
-    pub violations: Vec<String>,
+    pub(crate) violations: Vec<String>,
     /// Bodies that would end at once wait for one tick, so that the host decides their order.
-    pub gate_all: bool,
+    pub(crate) gate_all: bool,
     /// A run that is tried again as a whole may take another path: its notes are not compared.
-    pub forget_lines: bool,
+    pub(crate) forget_lines: bool,
 }
 
 #[derive(Clone, Default)]
-pub struct World(Arc<Mutex<Seen>>);
+pub(crate) struct World(Arc<Mutex<Seen>>);
 
 impl World {
-    pub fn seen(&self) -> MutexGuard<'_, Seen> {
+    pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {
         self.0.lock().unwrap()
     }
 
     /// A body starts. It may not, unless the record says that it runs.
-    pub fn begin(&self, cx: &TaskContext, ticks: u8) -> Work {
+    pub(crate) fn begin(&self, cx: &TaskContext, ticks: u8) -> Work {
         let mut seen = self.seen();
         let (task, attempt) = (cx.task_id(), cx.attempt());
         match seen.allowed.get(&task) {
@@ -79,12 +81,12 @@ impl World {
     }
 
     /// The tasks whose bodies can go on by a tick, the oldest first.
-    pub fn waiting(&self) -> Vec<TaskId> {
+    pub(crate) fn waiting(&self) -> Vec<TaskId> {
         self.seen().gates.iter().filter(|gate| gate.is_waiting()).map(|gate| gate.task).collect()
     }
 
     /// Lets the body of a task go on by one tick.
-    pub fn tick(&self, task: TaskId) {
+    pub(crate) fn tick(&self, task: TaskId) {
         let waker = self.seen().gates.iter_mut().find(|gate| gate.task == task && gate.is_waiting()).map(|gate| {
             gate.ticks_left = gate.ticks_left.saturating_sub(1);
             gate.waker.take()
@@ -93,12 +95,15 @@ impl World {
     }
 
     /// The handler notes something, as it would log it.
-    pub fn note(&self, line: String) {
+    pub(crate) fn note(&self, line: String) {
         let mut seen = self.seen();
         if seen.forget_lines {
             return;
         }
         let at = seen.lines.len();
+        if !seen.silent {
+            seen.aloud.push(line.clone());
+        }
         if seen.silent != (at < seen.reported) {
             let text = format!("line {at} `{line}`: silent {}, {} were reported", seen.silent, seen.reported);
             seen.violations.push(text);
@@ -111,7 +116,7 @@ impl World {
     }
 
     /// A pass over `record` begins.
-    pub fn begin_pass(&self, record: &RunRecord) {
+    pub(crate) fn begin_pass(&self, record: &RunRecord) {
         let mut seen = self.seen();
         assert!(seen.gates.is_empty(), "no body outlives its pass");
         let running = |task: &aiki_core::run::TaskRecord| match task.state {
@@ -128,12 +133,12 @@ impl World {
         seen.forget_lines |= record.attempts > 1;
     }
 
-    pub fn set_silent(&self, silent: bool) {
+    pub(crate) fn set_silent(&self, silent: bool) {
         self.seen().silent = silent;
     }
 
     /// The server has written transitions that were made up when the handler had noted `lines`.
-    pub fn written(&self, transitions: &[Transition], lines: usize) {
+    pub(crate) fn written(&self, transitions: &[Transition], lines: usize) {
         let mut seen = self.seen();
         seen.reported_now = lines;
         for transition in transitions {
@@ -149,7 +154,7 @@ impl World {
     }
 
     /// The pass has been told that these transitions were written.
-    pub fn answered(&self, transitions: &[Transition]) {
+    pub(crate) fn answered(&self, transitions: &[Transition]) {
         let mut seen = self.seen();
         for transition in transitions {
             match transition {
@@ -166,7 +171,7 @@ impl World {
 }
 
 /// The work of one attempt.
-pub struct Work {
+pub(crate) struct Work {
     world: World,
     id: u64,
 }
