@@ -5,6 +5,7 @@ use std::panic::Location;
 use std::time::Duration;
 
 use super::divergence;
+use super::draft::Draft;
 use super::recorded::Recorded;
 use super::step::{Step, StepId, StepKind, StepOutcome, StepPoll, StepState, TaskCall};
 use crate::failure::{ErrorObject, FailedTask, Failure, RetryHint};
@@ -92,9 +93,7 @@ pub struct RunMachine {
     timers: BTreeSet<(Timestamp, StepId)>,
     /// Steps whose state changed in a way that their future should look at.
     woken: Vec<StepId>,
-    draft: Vec<Transition>,
-    /// Steps that may execute once the draft, or the report under way, is accepted.
-    draft_steps: Vec<StepId>,
+    draft: Draft,
     in_flight: Option<Vec<StepId>>,
     seq: u64,
     next_task: u32,
@@ -135,8 +134,7 @@ impl RunMachine {
             dropped: BTreeSet::new(),
             timers: BTreeSet::new(),
             woken: Vec::new(),
-            draft: Vec::new(),
-            draft_steps: Vec::new(),
+            draft: Draft::default(),
             in_flight: None,
             seq: 0,
             next_task,
@@ -209,7 +207,7 @@ impl RunMachine {
             });
         }
         self.next_task += 1;
-        self.draft_steps.push(id);
+        self.draft.unlocks(id);
         self.set(id, StepState::Waiting);
     }
 
@@ -390,7 +388,7 @@ impl RunMachine {
                 (StepState::Parked { .. }, StepKind::Task { id: Some(task), attempts, .. }) => {
                     *attempts += 1;
                     self.draft.push(Transition::TaskRestarted { id: *task, attempts: *attempts });
-                    self.draft_steps.push(id);
+                    self.draft.unlocks(id);
                     self.set(id, StepState::Waiting);
                 }
                 _ => continue,
@@ -546,13 +544,9 @@ impl RunMachine {
             return Some(Action::Close(close));
         }
         self.seq += 1;
-        self.in_flight = Some(std::mem::take(&mut self.draft_steps));
-        Some(Action::Report(Report {
-            run: self.run,
-            epoch: self.epoch,
-            seq: self.seq,
-            transitions: std::mem::take(&mut self.draft),
-        }))
+        let (transitions, unlocked) = self.draft.take_report();
+        self.in_flight = Some(unlocked);
+        Some(Action::Report(Report { run: self.run, epoch: self.epoch, seq: self.seq, transitions }))
     }
 
     /// The report under way was written.

@@ -6,6 +6,7 @@
 //! what a worker drives.
 
 mod divergence;
+mod draft;
 mod machine;
 mod pass;
 mod recorded;
