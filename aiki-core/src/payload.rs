@@ -57,12 +57,19 @@ impl Payload {
     /// # Errors
     /// [`PayloadError::Encode`] when the type's `Serialize` fails.
     pub fn encode<T: Serialize>(value: &T) -> Result<Option<Self>, PayloadError> {
-        let raw = serde_json::value::to_raw_value(value)
-            .map_err(|error| PayloadError::Encode { type_name: type_name::<T>(), reason: error.to_string() })?;
-        if size_of::<T>() == 0 && raw.get() == "null" {
-            return Ok(None);
-        }
-        Ok(Some(Self(Arc::from(raw))))
+        let payload = Self::of(value)?;
+        let nothing = size_of::<T>() == 0 && payload.as_str() == "null";
+        Ok((!nothing).then_some(payload))
+    }
+
+    /// Writes `value` as JSON, whatever its type.
+    ///
+    /// # Errors
+    /// [`PayloadError::Encode`] when the type's `Serialize` fails.
+    pub fn of<T: Serialize>(value: &T) -> Result<Self, PayloadError> {
+        serde_json::value::to_raw_value(value)
+            .map(|raw| Self(Arc::from(raw)))
+            .map_err(|error| PayloadError::Encode { type_name: type_name::<T>(), reason: error.to_string() })
     }
 
     /// Reads a value; no payload reads as `null`.

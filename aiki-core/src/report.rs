@@ -31,6 +31,8 @@ pub enum Transition {
     SleepOpened { ordinal: u32, name: String, duration: Duration },
     /// A sleep was waited out by the worker.
     SleepCompleted { ordinal: u32 },
+    /// The handler stopped waiting for a sleep: it is over before its time.
+    SleepDropped { ordinal: u32 },
     /// The handler read the time and was told this.
     TimeRead { time: Timestamp },
     /// Nothing can go on before a parked step is due: the worker gives the run back.

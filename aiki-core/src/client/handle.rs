@@ -23,7 +23,8 @@ pub enum RunError<E> {
     #[error("{0}")]
     Failed(E),
     /// The run failed in a way that its own error type cannot express: the handler panicked, its code
-    /// diverged from the record, its input could not be read.
+    /// diverged from the record, its input could not be read. The untyped [`Failure`](crate::Failure)
+    /// can express everything: with it, these arrive as [`Failed`](Self::Failed).
     #[error("the run failed: {0}")]
     Engine(Box<ErrorObject>),
     /// The run was cancelled.

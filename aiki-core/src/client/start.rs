@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{Client, RunHandle};
 use crate::hash::{HashError, input_hash};
 use crate::name::{Name, WorkflowKey};
-use crate::payload::{DEFAULT_PAYLOAD_LIMIT, Payload, PayloadError};
+use crate::payload::{Payload, PayloadError};
 use crate::rank::Priority;
 use crate::retry::RetryStrategy;
 use crate::run::plan::CreateRun;
@@ -92,7 +92,7 @@ impl<O, E> StartRun<O, E> {
 
     /// How the run is repeated as a whole, instead of what the workflow says.
     pub fn retry(mut self, strategy: RetryStrategy) -> Self {
-        self.options.retry = Some(strategy);
+        self.options.retry = Some(strategy.normalized());
         self
     }
 
@@ -104,7 +104,6 @@ impl<O, E> StartRun<O, E> {
 
     async fn send(self) -> Result<RunHandle<O, E>, StartError> {
         let input = self.input?;
-        Payload::check_size(input.as_ref(), DEFAULT_PAYLOAD_LIMIT)?;
         if let Some(reference) = &self.reference
             && !(1..=MAX_REFERENCE_LEN).contains(&reference.id.len())
         {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::shared::Shared;
 use super::sleep::Sleep;
 use crate::id::RunId;
-use crate::name::WorkflowKey;
+use crate::name::{WorkflowKey, check_name};
 use crate::time::Timestamp;
 
 /// One run, as its workflow handler sees it. Everything durable goes through it.
@@ -51,9 +51,17 @@ impl Run {
     /// `name` shows while the run sleeps. Sleeps of one name are told apart by the order in which
     /// they are called. `duration` counts in whole milliseconds, rounded up.
     ///
-    /// The sleep begins with the call. Dropping the future does not end it on the server.
+    /// The sleep begins with the call; dropping the future ends it. It does not fit into
+    /// `tokio::time::timeout` and the like: their timers are not durable. To wait for a task at most so
+    /// long, `select` between the task and a sleep.
+    ///
+    /// # Panics
+    /// When the name breaks the rules of [`check_name`](crate::name::check_name).
     #[track_caller]
     pub fn sleep(&self, name: &str, duration: Duration) -> Sleep<'_> {
+        if let Err(error) = check_name(name) {
+            panic!("this sleep cannot be named so: {error}");
+        }
         Sleep::open(self, name, duration, Location::caller())
     }
 

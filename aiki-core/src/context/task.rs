@@ -56,7 +56,8 @@ impl TaskContext {
     }
 
     /// A key that is the same for every attempt of this task and for no other task. Hand it to
-    /// services that can recognise a repeated request.
+    /// services that can recognise a repeated request. When the run as a whole is retried, a task
+    /// that had failed is a new task with a new key.
     pub fn idempotency_key(&self) -> String {
         self.task.to_string()
     }

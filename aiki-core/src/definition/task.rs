@@ -98,9 +98,10 @@ where
         })
     }
 
-    /// Says how failed attempts are repeated.
+    /// Says how failed attempts are repeated. A strategy of no attempts or no delay counts as one
+    /// attempt and 1 ms.
     pub fn retry(mut self, strategy: RetryStrategy) -> Self {
-        self.retry = strategy;
+        self.retry = strategy.normalized();
         self
     }
 

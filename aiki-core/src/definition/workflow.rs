@@ -102,10 +102,14 @@ impl<I, O, E> WorkflowVersion<I, O, E> {
         &self.key
     }
 
-    /// Says how a run is repeated as a whole when its handler fails. Completed tasks are not run
-    /// again by a new attempt; failed ones are.
+    /// Says how a run is repeated as a whole when its handler fails.
+    ///
+    /// A new attempt starts the handler from the top. What is on record stays: completed tasks are not
+    /// run again, sleeps that are over are not slept again, and `run.now()` returns the times of the
+    /// first attempt for the calls that were made then. Tasks that failed are opened anew: they run
+    /// again, under a new [idempotency key](crate::TaskContext::idempotency_key).
     pub fn retry(mut self, strategy: RetryStrategy) -> Self {
-        self.retry = strategy;
+        self.retry = strategy.normalized();
         self
     }
 

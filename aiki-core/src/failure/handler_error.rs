@@ -63,7 +63,8 @@ impl Failure {
         Self { error: Box::new(error), retry: RetryHint::ByStrategy, task: None }
     }
 
-    /// Marks this error as one that must not be retried.
+    /// Marks this error as one that must not be retried. It speaks of the attempt that returned it: a
+    /// workflow that passes a task's error on by `?` is retried by the workflow's own strategy.
     pub fn never_retry(mut self) -> Self {
         self.retry = RetryHint::Never;
         self
@@ -157,7 +158,7 @@ where
     fn into_failure(self) -> Failure {
         let mut object = ErrorObject::from_error(&short_name::<E>(), &self);
         // An error whose `Serialize` fails still arrives, as name and message.
-        object.data = Payload::encode(&self).ok().flatten();
+        object.data = Payload::of(&self).ok();
         let task = find_task(&self).cloned();
         Failure::from_object(object).caused_by(task)
     }
@@ -209,6 +210,16 @@ mod tests {
         assert_eq!(failure.object().name, "Payment");
         assert_eq!(failure.object().message, "declined with 51");
         assert_eq!(Payment::from_object(failure.into_object()), Ok(Payment::Declined { code: 51 }));
+    }
+
+    #[test]
+    fn an_error_without_content_comes_back_typed() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
+        #[error("out of stock")]
+        struct OutOfStock;
+        let stored = serde_json::to_string(OutOfStock.into_failure().object()).unwrap();
+        let read: ErrorObject = serde_json::from_str(&stored).unwrap();
+        assert_eq!(OutOfStock::from_object(read), Ok(OutOfStock));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::payload::Payload;
+use crate::payload::{Payload, present};
 
 /// Longest error text that is kept, in bytes; longer ones are cut.
 const MAX_TEXT: usize = 16 * 1024;
@@ -27,7 +27,7 @@ pub struct ErrorObject {
     pub cause: Option<Box<ErrorObject>>,
     /// The error value itself as JSON, when its type can be written. Peers that do not know this
     /// field drop it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub data: Option<Payload>,
 }
 

@@ -88,7 +88,7 @@ pub struct RunMachine {
     /// Steps that ended here and whose turn has not come.
     ended: VecDeque<StepId>,
     held: Vec<StepId>,
-    /// Parked tasks that the handler has dropped since it last came to rest.
+    /// Parked steps that the handler has dropped since it last came to rest.
     dropped: BTreeSet<StepId>,
     timers: BTreeSet<(Timestamp, StepId)>,
     /// Steps whose state changed in a way that their future should look at.
@@ -325,7 +325,7 @@ impl RunMachine {
     /// A step ended here: its outcome is handed out at once when the handler is at rest, and in its
     /// turn otherwise. Answers whether it was handed out.
     fn end_step(&mut self, id: StepId, outcome: StepOutcome) -> bool {
-        let now = self.at_rest && self.ended.is_empty() && self.releasable.is_empty();
+        let now = self.at_rest;
         if now {
             self.hand_out(id, outcome);
         } else {
@@ -354,20 +354,27 @@ impl RunMachine {
 
     /// The handler dropped a step's future before it ended.
     pub fn abandon(&mut self, id: StepId) {
-        self.held.retain(|held| *held != id);
-        let step = &self.steps[id.0];
-        if matches!((&step.state, &step.kind), (StepState::Parked { .. }, StepKind::Task { .. })) && self.is_open() {
-            self.dropped.insert(id);
+        match &self.steps[id.0].state {
+            StepState::Held => self.held.retain(|held| *held != id),
+            StepState::Parked { .. } | StepState::Due if self.is_open() => {
+                self.dropped.insert(id);
+            }
+            _ => {}
         }
         self.set(id, StepState::Done);
     }
 
-    /// The server must not go on waking the run for tasks that nobody waits for any more: a parked
-    /// task that was dropped counts as under way, as every other task that is dropped before its end.
+    /// The server must not go on waking the run for steps that nobody waits for any more. A dropped
+    /// sleep is over; a parked task that was dropped counts as under way, as every other task that is
+    /// dropped before its end.
     fn announce_dropped(&mut self) {
         while let Some(id) = self.dropped.pop_first() {
-            if let StepKind::Task { id: Some(task), attempts, .. } = &self.steps[id.0].kind {
-                self.draft.push(Transition::TaskRestarted { id: *task, attempts: attempts + 1 });
+            match &self.steps[id.0].kind {
+                StepKind::Sleep { ordinal } => self.draft.push(Transition::SleepDropped { ordinal: *ordinal }),
+                StepKind::Task { id: Some(task), attempts, .. } => {
+                    self.draft.push(Transition::TaskRestarted { id: *task, attempts: attempts + 1 });
+                }
+                StepKind::Task { .. } => {}
             }
         }
     }
@@ -457,6 +464,10 @@ impl RunMachine {
             return true;
         }
         if self.busy == 0 && self.parked > 0 && !self.due_within(now, self.config.inline_wait) {
+            // Nor for recorded tasks that today's code no longer asks for.
+            for (task, attempts) in self.recorded.unpark() {
+                self.draft.push(Transition::TaskRestarted { id: task, attempts });
+            }
             self.draft.push(Transition::Suspended);
             self.phase = Phase::Closing(Close::Suspended);
         }

@@ -126,11 +126,12 @@ impl Pass {
         self.shared.lock().machine.finish_run(result);
     }
 
-    /// The report under way was written.
+    /// The report under way was written. Poll the pass afterwards: nothing else wakes its host.
     pub fn accepted(&mut self) {
         self.shared.lock().machine.accepted();
+        // The host polls next anyway and registers itself again: waking it would cost it a poll.
+        self.wake.forget_outer();
         self.shared.wake_steps();
-        self.wake.wake_outer();
     }
 
     /// The claim is gone: bodies are told, the handler's future is dropped, nothing more comes out.
@@ -183,6 +184,10 @@ impl WakeFlag {
             Some(known) if known.will_wake(waker) => {}
             _ => *outer = Some(waker.clone()),
         }
+    }
+
+    fn forget_outer(&self) {
+        *self.outer.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn take(&self) -> bool {

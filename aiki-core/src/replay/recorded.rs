@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::hash::InputHash;
+use crate::id::TaskId;
 use crate::run::{RunRecord, SleepRecord, TaskRecord, TaskState};
 use crate::time::Timestamp;
 
@@ -60,6 +61,20 @@ impl Recorded {
 
     pub(super) fn take_time(&mut self) -> Option<Timestamp> {
         self.times.pop_front()
+    }
+
+    /// Turns parked tasks that no call has asked for into tasks under way; answers them with their
+    /// attempts.
+    pub(super) fn unpark(&mut self) -> Vec<(TaskId, u64)> {
+        let mut unparked = Vec::new();
+        for task in self.tasks.values_mut().flatten() {
+            if let TaskState::AwaitingRetry { attempts, .. } = task.state {
+                task.state = TaskState::Running { attempts: attempts + 1 };
+                unparked.push((task.id, attempts + 1));
+            }
+        }
+        unparked.sort_unstable();
+        unparked
     }
 
     pub(super) fn unclaimed(&self) -> usize {

@@ -125,6 +125,27 @@ impl RetryStrategy {
         self
     }
 
+    /// The nearest strategy that a server accepts: at least one attempt, a factor of 1 and delays of 1 ms.
+    #[must_use]
+    pub fn normalized(mut self) -> Self {
+        let least = |delay: &mut Duration| *delay = (*delay).max(Duration::from_millis(1));
+        match &mut self {
+            Self::Never => {}
+            Self::Fixed { max_attempts, delay } => {
+                *max_attempts = (*max_attempts).max(1);
+                least(delay);
+            }
+            Self::Exponential { max_attempts, base_delay, factor, max_delay }
+            | Self::Jittered { max_attempts, base_delay, factor, max_delay } => {
+                *max_attempts = (*max_attempts).max(1);
+                *factor = (*factor).max(1);
+                least(base_delay);
+                max_delay.iter_mut().for_each(least);
+            }
+        }
+        self
+    }
+
     /// Checks that attempts and factor are at least 1 and delays at least 1 ms. A server refuses what fails here.
     ///
     /// # Errors

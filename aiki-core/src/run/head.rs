@@ -123,6 +123,9 @@ pub struct RunHead {
     pub last_report: Option<LastReport>,
     /// Tasks opened so far; the ordinal of the next one.
     pub tasks_opened: u32,
+    /// Tasks that have not ended, by ordinal, ascending.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub open_tasks: Vec<u32>,
     /// Sleeps opened so far; the ordinal of the next one.
     #[serde(default)]
     pub sleeps_opened: u32,
@@ -147,6 +150,13 @@ pub struct RunHead {
     /// Set while the run is queued.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announce: Option<Announcement>,
+}
+
+impl ParkedStep {
+    /// Whether this is the sleep with that ordinal.
+    pub fn is_sleep(&self, wanted: u32) -> bool {
+        matches!(self, ParkedStep::Sleep { ordinal, .. } if *ordinal == wanted)
+    }
 }
 
 impl RunHead {
@@ -174,9 +184,12 @@ impl RunHead {
         };
         if to.is_terminal() {
             self.parked.clear();
+            self.open_tasks.clear();
         }
         if matches!(to, RunState::Queued { reason: QueuedReason::Retry }) {
             self.attempts += 1;
+            // What a new attempt logs was never logged before.
+            self.seen = None;
         }
         self.revision += 1;
         self.last_transition = self.transitions;

@@ -224,3 +224,25 @@ fn another_input_is_explained_with_both_inputs() {
     assert!(text.contains("Recorded input: 1; input now: 9."), "{text}");
     assert!(text.contains("2 recorded tasks were not asked for"), "{text}");
 }
+
+#[test]
+fn a_new_call_that_is_dropped_at_once_is_no_divergence() {
+    let world = World::default();
+    let mut sim = Sim::with_workflow(code(&world, &[(0, 1), (1, 2)], false), world.clone(), Driver::Steady);
+    sim.crash_at = [9].into();
+    sim.run_until(|sim| sim.crashes > 0);
+    assert_eq!(sim.server.record().tasks.len(), 2);
+    let version = Workflow::new("program").version("1", move |run: Run, _: u32| {
+        let world = world.clone();
+        async move {
+            drop(step(&world, "thank").start(&run, 9));
+            step(&world, "charge").start(&run, 1).await?;
+            step(&world, "pack").start(&run, 2).await?;
+            Ok::<_, Failure>(0)
+        }
+    });
+    sim.workflow = version.register();
+    sim.run();
+    assert_eq!(divergence(&sim), None);
+    assert_eq!(sim.server.record().tasks.len(), 2, "what nobody waited for was not opened");
+}

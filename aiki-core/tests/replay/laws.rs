@@ -20,7 +20,7 @@ fn any_crashes() -> impl Strategy<Value = BTreeSet<usize>> {
 }
 
 proptest! {
-    #![proptest_config(cases(120))]
+    #![proptest_config(cases(200))]
 
     #[test]
     fn law_1_same_record_and_same_inputs_give_the_same_actions(
@@ -70,7 +70,7 @@ fn settled(record: &RunRecord) -> Vec<(TaskId, TaskState, Option<u64>)> {
 }
 
 proptest! {
-    #![proptest_config(cases(25))]
+    #![proptest_config(cases(80))]
 
     #[test]
     fn law_2_a_run_that_is_cut_off_goes_on_with_what_was_cut_off(
@@ -130,7 +130,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(cases(120))]
+    #![proptest_config(cases(200))]
 
     /// The bodies themselves check it, each when it starts, in this and in every other test here.
     #[test]
@@ -200,7 +200,7 @@ fn check_crashed(program: &Program, crashed: &Sim, whole: &Outcome) -> Result<()
 }
 
 proptest! {
-    #![proptest_config(cases(12))]
+    #![proptest_config(cases(40))]
 
     /// One crash at every point of a run in turn: before and after each poll, before a report
     /// arrives, after it arrived but before the worker knows, after the answer.
@@ -219,7 +219,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(cases(150))]
+    #![proptest_config(cases(400))]
 
     #[test]
     fn law_7_any_number_of_crashes_changes_nothing(

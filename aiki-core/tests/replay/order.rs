@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 
+use aiki_core::replay::{Pass, PassStep};
 use aiki_core::{Failure, RegisteredWorkflow, Run, RunState, Task, TaskContext, Workflow};
 use futures::future::{Either, join_all, poll_fn, select};
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -178,6 +179,53 @@ fn twins_keep_their_order_though_the_second_ends_first() {
     sim.run();
     assert_eq!(output(&sim), outputs, "each call got its own answer back");
     assert_eq!(count.load(Ordering::SeqCst), 2, "neither ran again");
+}
+
+/// In its second attempt a run asks for what the first had recorded, while a new body ends.
+#[test]
+fn what_an_earlier_attempt_recorded_is_handed_out_alone_too() {
+    let world = World::default();
+    world.seen().forget_lines = true;
+    let handler = workflow(&world, |run: Run, world: World| async move {
+        if run.attempt() == 1 {
+            slow(&world, 0).start(&run, 1).await?;
+            return Err(Failure::new("E", "again"));
+        }
+        let old = async {
+            slow(&world, 0).start(&run, 2).await?;
+            slow(&world, 0).start(&run, 1).await
+        };
+        let set: FuturesUnordered<futures::future::BoxFuture<'_, _>> = FuturesUnordered::new();
+        set.push(Box::pin(old));
+        set.push(Box::pin(slow(&world, 1).start(&run, 3)));
+        Ok(set.ready_chunks(10).map(|chunk| chunk.len() as u32).collect().await)
+    });
+    let mut sim = Sim::with_workflow(handler, world.clone(), Driver::Steady);
+    sim.server.head.options = Some(aiki_core::run::RunOptions {
+        retry: Some(aiki_core::RetryStrategy::fixed(2, std::time::Duration::from_secs(1))),
+        pool: None,
+    });
+    sim.pass();
+    sim.clock.advance_to(sim.server.head.due_at().unwrap());
+    sim.server.due();
+    let claim = sim.server.claim().unwrap();
+    world.begin_pass(&claim.record);
+    let mut pass = Pass::new(claim, &sim.workflow, sim.clock.clone(), sim.config);
+    let mut cx = Context::from_waker(Waker::noop());
+    loop {
+        match pass.poll(&mut cx) {
+            // An outcome is about to be seen: now the other body ends as well.
+            PassStep::Again => world.waiting().into_iter().for_each(|task| world.tick(task)),
+            PassStep::Report(report) => {
+                sim.server.report(&report).unwrap();
+                world.answered(&report.transitions);
+                pass.accepted();
+            }
+            PassStep::Close(_) => break,
+            PassStep::Wait { .. } => panic!("the bodies end without help"),
+        }
+    }
+    assert_eq!(output(&sim), [1, 1]);
 }
 
 #[test]

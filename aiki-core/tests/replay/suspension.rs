@@ -1,12 +1,13 @@
 //! When a run is given back to the server, what it waits for there, and who keeps it in the process.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use aiki_core::replay::{Close, MachineConfig, Pass, PassStep};
 use aiki_core::run::{RunStatus, SleepState, TaskState};
-use aiki_core::{Clock, Failure, Run, Workflow};
+use aiki_core::{Clock, Failure, RetryStrategy, Run, Task, TaskContext, Transition, Workflow};
 
 use crate::support::server::LEASE;
 use crate::support::{Call, Driver, ManualClock, Node, Patience, Program, Server, Sim, World};
@@ -244,4 +245,58 @@ fn a_foreign_wait_beside_a_long_sleep_is_suspended_with_it() {
         })
     });
     assert_eq!(step, PassStep::Close(Close::Suspended));
+}
+
+#[test]
+fn the_handler_is_gone_when_its_suspension_is_reported() {
+    struct Guard(Arc<AtomicBool>);
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+    let dropped = Arc::new(AtomicBool::new(false));
+    let flag = dropped.clone();
+    let version = Workflow::new("program").version("1", move |run: Run, _: u32| {
+        let guard = Guard(flag.clone());
+        async move {
+            let _guard = guard;
+            run.sleep("nap", Duration::from_secs(60)).await;
+            Ok::<_, Failure>(0)
+        }
+    });
+    let clock = Arc::new(ManualClock::new());
+    let mut server = Server::new(version.key(), 1, clock.clone());
+    let mut pass = Pass::new(server.claim().unwrap(), &version.register(), clock, MachineConfig::default());
+    let step = pass.poll(&mut Context::from_waker(Waker::noop()));
+    let PassStep::Report(report) = step else { panic!("{step:?}") };
+    assert_eq!(report.transitions.last(), Some(&Transition::Suspended));
+    assert!(dropped.load(Ordering::SeqCst));
+}
+
+/// Runs a task that fails as `failure` says in its first attempt; answers the attempts that it took.
+fn attempts(failure: impl Fn() -> Failure + Send + Sync + Clone + 'static) -> (u64, Duration, RunStatus) {
+    let version = Workflow::new("program").version("1", move |run: Run, _: u32| {
+        let failure = failure.clone();
+        let task = Task::new("t", move |cx: TaskContext, _: u32| {
+            let result = if cx.attempt() == 1 { Err(failure()) } else { Ok(1) };
+            async move { result }
+        });
+        let task = task.retry(RetryStrategy::fixed(3, Duration::from_millis(4)));
+        async move { Ok::<u32, Failure>(task.start(&run, 1).await?) }
+    });
+    let mut sim = Sim::with_workflow(version.register(), World::default(), Driver::Steady);
+    sim.run();
+    let attempts = sim.server.record().tasks[0].state.attempts();
+    (attempts, elapsed(&sim), sim.server.head.state.status())
+}
+
+#[test]
+fn an_error_may_forbid_a_retry_or_put_it_off() {
+    let plain = attempts(|| Failure::new("E", "broken"));
+    assert_eq!(plain, (2, Duration::from_millis(4), RunStatus::Completed));
+    let never = attempts(|| Failure::non_retryable("E", "broken"));
+    assert_eq!(never, (1, Duration::ZERO, RunStatus::Failed));
+    let later = attempts(|| Failure::new("E", "busy").retry_after(Duration::from_secs(60)));
+    assert_eq!(later, (2, Duration::from_secs(60), RunStatus::Completed));
 }

@@ -29,6 +29,10 @@ pub fn claim(
     entries: &mut Vec<HistoryEntry>,
 ) -> ClaimDecision {
     if let (RunState::Running, Some(current)) = (&head.state, &head.lease) {
+        if current.owner == *worker && head.last_report.is_none() {
+            // The answer to this worker's claim was lost: nothing was written under it.
+            return grant(head, worker, lease, now);
+        }
         if current.until > now {
             return ClaimDecision::Owned(current.until.since(now));
         }
@@ -38,9 +42,13 @@ pub fn claim(
     if !matches!(head.state, RunState::Queued { .. }) || head.transition(RunState::Running, now, entries).is_err() {
         return ClaimDecision::Done;
     }
+    head.deliveries += 1;
+    grant(head, worker, lease, now)
+}
+
+fn grant(head: &mut RunHead, worker: &Name, lease: Duration, now: Timestamp) -> ClaimDecision {
     head.epoch += 1;
     head.last_report = None;
-    head.deliveries += 1;
     head.started_at.get_or_insert(now);
     head.lease = Some(Lease { owner: worker.clone(), since: now, until: now.after(lease), in_process: false });
     ClaimDecision::Granted

@@ -78,6 +78,7 @@ pub fn create(
         lease: None,
         last_report: None,
         tasks_opened: 0,
+        open_tasks: Vec::new(),
         sleeps_opened: 0,
         counts: TaskCounts::default(),
         transitions: 1,

@@ -90,6 +90,7 @@ fn apply(
             }
             let ordinal = head.tasks_opened;
             head.tasks_opened += 1;
+            head.open_tasks.push(ordinal);
             head.counts.running += 1;
             Entry::TaskOpened {
                 ordinal,
@@ -106,19 +107,19 @@ fn apply(
             Entry::TaskRestarted { ordinal, attempts: *attempts }
         }
         Transition::TaskParked { id, attempts, error, retry_in } => {
-            let ordinal = known(head, *id)?;
+            let ordinal = running(head, *id)?;
             let next_attempt_at = at(*retry_in);
             head.parked.push(Parked { step: ParkedStep::Task(ordinal), due: next_attempt_at });
             move_count(&mut head.counts.running, &mut head.counts.awaiting_retry);
             Entry::TaskParked { ordinal, attempts: *attempts, error: error.clone(), next_attempt_at }
         }
         Transition::TaskCompleted { id, attempts, output } => {
-            let ordinal = known(head, *id)?;
+            let ordinal = close(head, *id)?;
             move_count(&mut head.counts.running, &mut head.counts.completed);
             Entry::TaskCompleted { ordinal, attempts: *attempts, output: output.clone() }
         }
         Transition::TaskFailed { id, attempts, error } => {
-            let ordinal = known(head, *id)?;
+            let ordinal = close(head, *id)?;
             move_count(&mut head.counts.running, &mut head.counts.failed);
             Entry::TaskFailed { ordinal, attempts: *attempts, error: error.clone() }
         }
@@ -133,10 +134,12 @@ fn apply(
             Entry::SleepOpened { ordinal: *ordinal, name: name.clone(), wakeup_at }
         }
         Transition::SleepCompleted { ordinal } => {
-            let matches =
-                |step: &ParkedStep| matches!(step, ParkedStep::Sleep { ordinal: open, .. } if open == ordinal);
-            unpark(head, matches)?;
+            unpark(head, |step| step.is_sleep(*ordinal))?;
             Entry::SleepCompleted { ordinal: *ordinal }
+        }
+        Transition::SleepDropped { ordinal } => {
+            unpark(head, |step| step.is_sleep(*ordinal))?;
+            Entry::SleepCancelled { ordinal: *ordinal }
         }
         Transition::TimeRead { time } => Entry::TimeRead { time: *time },
         Transition::Suspended => return suspend(head, now, entries),
@@ -190,11 +193,27 @@ fn suspend(head: &mut RunHead, now: Timestamp, entries: &mut Vec<HistoryEntry>) 
 
 fn known(head: &RunHead, id: crate::id::TaskId) -> Result<u32, ReportError> {
     let ordinal = id.ordinal();
-    if id.run() == head.id && ordinal < head.tasks_opened {
+    if id.run() == head.id && head.open_tasks.binary_search(&ordinal).is_ok() {
         Ok(ordinal)
     } else {
-        Err(ReportError::Illegal(format!("the run has no task {id}")))
+        Err(ReportError::Illegal(format!("the run has no task {id} that is still open")))
     }
+}
+
+/// A task that waits for its next attempt has to begin it before anything else becomes of it.
+fn running(head: &RunHead, id: crate::id::TaskId) -> Result<u32, ReportError> {
+    let ordinal = known(head, id)?;
+    if head.parked.iter().any(|parked| parked.step == ParkedStep::Task(ordinal)) {
+        return Err(ReportError::Illegal(format!("task {id} waits for its next attempt")));
+    }
+    Ok(ordinal)
+}
+
+/// The task ends: no later report may end it again.
+fn close(head: &mut RunHead, id: crate::id::TaskId) -> Result<u32, ReportError> {
+    let ordinal = running(head, id)?;
+    head.open_tasks.retain(|open| *open != ordinal);
+    Ok(ordinal)
 }
 
 fn unpark(head: &mut RunHead, matches: impl Fn(&ParkedStep) -> bool) -> Result<(), ReportError> {

@@ -75,5 +75,6 @@ fn discard_for_retry(head: &mut RunHead) {
     let counts = &mut head.counts;
     counts.discarded += counts.running + counts.awaiting_retry + counts.failed;
     (counts.running, counts.awaiting_retry, counts.failed) = (0, 0, 0);
+    head.open_tasks.clear();
     head.parked.retain(|parked| matches!(parked.step, ParkedStep::Sleep { .. }));
 }
