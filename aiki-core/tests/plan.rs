@@ -10,7 +10,7 @@ use std::time::Duration;
 use aiki_core::failure::ErrorObject;
 use aiki_core::hash::input_hash;
 use aiki_core::name::{Source, WorkflowKey};
-use aiki_core::run::plan::{self, CreateRun, Due, LeaseDecision, ReportError};
+use aiki_core::run::plan::{self, ClaimDecision, CreateRun, Due, LeaseDecision, ReportError};
 use aiki_core::run::record::transitions;
 use aiki_core::run::{
     Entry, FailureCause, HistoryEntry, QueuedReason, RunHead, RunState, RunStatus, ScheduledReason, SleepState,
@@ -71,6 +71,10 @@ fn slept(ordinal: u32, name: &str, duration: Duration) -> Transition {
     Transition::SleepOpened { ordinal, name: name.into(), duration }
 }
 
+fn retry_run() -> Transition {
+    Transition::RetryScheduled { cause: own(), retry_in: MINUTE * 2 }
+}
+
 fn own() -> FailureCause {
     FailureCause::Own(ErrorObject::new("E", "broken"))
 }
@@ -106,6 +110,30 @@ fn a_worker_that_handed_its_run_back_cannot_write() {
     assert_eq!(server.report(&late), Err(ReportError::Lost));
     assert_eq!(server.release(), LeaseDecision::Lost, "nothing is left to hand back");
     assert_eq!(server.refresh(), LeaseDecision::Lost);
+}
+
+#[test]
+fn a_claim_whose_answer_was_lost_is_granted_to_its_owner_again() {
+    let mut server = claimed();
+    let (lost, revision) = (server.head.epoch, server.head.revision);
+    let again = plan::claim(&mut server.head, &Name::new("worker"), LEASE, server.clock.now(), &mut Vec::new());
+    assert_eq!(again, ClaimDecision::Granted);
+    assert_eq!((server.head.epoch, server.head.revision), (lost + 1, revision));
+    let stale = Report { run: RUN, epoch: lost, seq: 1, transitions: vec![opened(0)] };
+    assert_eq!(server.report(&stale), Err(ReportError::Lost), "the lost answer is worth nothing now");
+    tell(&mut server, 1, vec![opened(0)]);
+    let third = plan::claim(&mut server.head, &Name::new("worker"), LEASE, server.clock.now(), &mut Vec::new());
+    assert_eq!(third, ClaimDecision::Owned(LEASE), "what was written under a claim stands");
+}
+
+#[test]
+fn a_new_attempt_of_the_run_is_not_replayed_in_silence() {
+    let mut server = claimed();
+    tell(&mut server, 1, vec![opened(0), completed(0), retry_run()]);
+    assert_eq!(server.head.seen, Some(1));
+    pass_time(&server, MINUTE * 2);
+    assert_eq!(server.due(), Due::Ready);
+    assert_eq!(server.claim().unwrap().record.seen, None);
 }
 
 #[test]
@@ -192,6 +220,10 @@ fn an_illegal_report_is_refused_whole() {
         ("a sleep that never began", vec![Transition::SleepCompleted { ordinal: 9 }]),
         ("a sleep that ends twice", vec![Transition::SleepCompleted { ordinal: 0 }; 2]),
         ("a restart of what is not parked", vec![restarted(0)]),
+        ("a task that ends twice", vec![completed(0), completed(0)]),
+        ("a failure of what has ended", vec![completed(0), failed(0)]),
+        ("an end of what waits for its next attempt", vec![parked(0, MINUTE), completed(0)]),
+        ("a dropped sleep that is over", vec![Transition::SleepDropped { ordinal: 0 }; 2]),
         ("a suspension that waits for nothing", vec![Transition::SleepCompleted { ordinal: 0 }, Transition::Suspended]),
         ("something after the end", vec![Transition::Completed { output: None }, opened(1)]),
         ("two ends", vec![Transition::Failed { cause: own() }, Transition::Completed { output: None }]),

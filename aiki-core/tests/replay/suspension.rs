@@ -195,6 +195,16 @@ fn a_parked_task_that_lost_its_race_does_not_wake_the_run_again() {
     assert_eq!(sim.passes, 3, "one for each sleep, and the first");
 }
 
+#[test]
+fn sleeps_that_lost_their_races_neither_wake_the_run_nor_pile_up() {
+    let race = |n| Node::Race(Box::new(call(n)), Box::new(Node::Sleep(20_023)));
+    let mut sim = steady(Node::Seq((0..40).map(race).chain([Node::Sleep(3_600_000)]).collect()));
+    sim.run();
+    assert_eq!(sim.passes, 2, "the first, and one after the sleep that was waited for");
+    assert_eq!(elapsed(&sim), Duration::from_millis(3_600_000));
+    assert_eq!(sim.server.head.parked, []);
+}
+
 /// Polls the first pass of a handler until it waits, answering its reports.
 fn until_it_waits(root: impl Fn(Run) -> futures::future::BoxFuture<'static, ()> + Send + Sync + 'static) -> PassStep {
     let version = Workflow::new("program").version("1", move |run: Run, _: u32| {

@@ -239,23 +239,21 @@ impl Sim {
                     self.check_silence(pass);
                     return Some(close);
                 }
-                PassStep::Wait { until, .. } => {
-                    match self.choose(in_flight.is_some(), until) {
-                        Move::PollAgain => {}
-                        Move::Answer => {
-                            self.arrive(&mut in_flight);
-                            if self.crashes() {
-                                return None;
-                            }
-                            self.answer(&mut pass, &mut in_flight);
+                PassStep::Wait { until, .. } => match self.choose(in_flight.is_some(), until) {
+                    Move::PollAgain => {}
+                    Move::Answer => {
+                        self.arrive(&mut in_flight);
+                        if self.crashes() {
+                            return None;
                         }
-                        Move::Tick(tasks) => tasks.into_iter().for_each(|task| self.world.tick(task)),
-                        Move::Advance(at) => {
-                            self.clock.advance_to(at);
-                            assert_eq!(self.server.refresh(), LeaseDecision::Held);
-                        }
+                        self.answer(&mut pass, &mut in_flight);
                     }
-                }
+                    Move::Tick(tasks) => tasks.into_iter().for_each(|task| self.world.tick(task)),
+                    Move::Advance(at) => {
+                        self.clock.advance_to(at);
+                        assert_eq!(self.server.refresh(), LeaseDecision::Held);
+                    }
+                },
             }
         }
     }
