@@ -158,6 +158,23 @@ fn a_refresh_under_an_old_epoch_prolongs_nothing() {
 }
 
 #[test]
+fn a_worker_whose_claim_was_answered_in_vain_claims_again() {
+    let mut server = claimed();
+    let (page, now) = (server.page.clone(), server.clock.now());
+    let claim = |server: &mut Server, worker: &str| {
+        let mut entries = Vec::new();
+        let decision = plan::claim(&mut server.head, &Name::new(worker), LEASE, now, &mut entries);
+        assert!(entries.is_empty());
+        decision
+    };
+    assert_eq!(claim(&mut server, "another"), ClaimDecision::Owned(LEASE));
+    assert_eq!(claim(&mut server, "worker"), ClaimDecision::Granted);
+    assert_eq!((server.head.epoch, &server.page), (2, &page), "a new fence, and nothing on record");
+    tell(&mut server, 1, vec![opened(0)]);
+    assert_eq!(claim(&mut server, "worker"), ClaimDecision::Owned(LEASE), "now its answer is known to have arrived");
+}
+
+#[test]
 fn a_cancelled_run_takes_no_report() {
     let mut server = claimed();
     let late = report(&server, 1, vec![opened(0)]);
@@ -216,6 +233,9 @@ fn an_illegal_report_is_refused_whole() {
     let cases: Vec<(&str, Vec<Transition>)> = vec![
         ("a task out of turn", vec![opened(1), opened(1)]),
         ("a task of nobody", vec![completed(7)]),
+        ("a task that ends twice", vec![completed(0), failed(0)]),
+        ("a parked task that completes", vec![parked(0, MINUTE), completed(0)]),
+        ("a task that is parked twice", vec![parked(0, MINUTE), parked(0, MINUTE)]),
         ("a sleep out of turn", vec![slept(2, "nap", MINUTE)]),
         ("a sleep that never began", vec![Transition::SleepCompleted { ordinal: 9 }]),
         ("a sleep that ends twice", vec![Transition::SleepCompleted { ordinal: 0 }; 2]),

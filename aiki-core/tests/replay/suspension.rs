@@ -1,8 +1,8 @@
 //! When a run is given back to the server, what it waits for there, and who keeps it in the process.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Waker};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use aiki_core::replay::{Close, MachineConfig, Pass, PassStep};
@@ -309,4 +309,42 @@ fn an_error_may_forbid_a_retry_or_put_it_off() {
     assert_eq!(never, (1, Duration::ZERO, RunStatus::Failed));
     let later = attempts(|| Failure::new("E", "busy").retry_after(Duration::from_secs(60)));
     assert_eq!(later, (2, Duration::from_secs(60), RunStatus::Completed));
+}
+
+#[test]
+fn a_host_that_waits_is_woken_by_a_body_that_goes_on() {
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let mut sim = steady(call(1));
+    let claim = sim.server.claim().unwrap();
+    sim.world.begin_pass(&claim.record);
+    let mut pass = Pass::new(claim, &sim.workflow, sim.clock.clone(), sim.config);
+    let wakes = Arc::new(Wakes::default());
+    let waker = Waker::from(wakes.clone());
+    let mut cx = Context::from_waker(&waker);
+    let PassStep::Report(report) = pass.poll(&mut cx) else { panic!("the task is opened") };
+    assert_eq!(pass.poll(&mut cx), PassStep::Wait { until: None, stuck: false }, "its answer is under way");
+    sim.server.report(&report).unwrap();
+    sim.world.answered(&report.transitions);
+    pass.accepted();
+    assert_eq!(pass.poll(&mut cx), PassStep::Wait { until: None, stuck: false }, "the body is at work");
+    let before = wakes.0.load(Ordering::SeqCst);
+    sim.world.tick(report.run.task(0));
+    assert_eq!(wakes.0.load(Ordering::SeqCst), before + 1);
+    assert!(matches!(pass.poll(&mut cx), PassStep::Report(_)));
+}
+
+#[test]
+fn a_sleep_that_lost_its_race_does_not_wake_the_run() {
+    let race = Node::Race(Box::new(Node::Sleep(20_023)), Box::new(Node::Sleep(61_000)));
+    let mut sim = steady(Node::Seq(vec![race, Node::Sleep(3_600_000)]));
+    sim.run();
+    assert_eq!(elapsed(&sim), Duration::from_millis(3_620_023));
+    assert_eq!(sim.passes, 3);
+    assert!(matches!(sim.server.record().sleeps[1].state, SleepState::Cancelled { .. }));
 }

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use aiki_core::replay::{Close, MachineConfig, Pass, PassStep};
@@ -116,15 +115,6 @@ pub(crate) struct Sim {
     steps: usize,
 }
 
-#[derive(Default)]
-struct CountingWaker(AtomicUsize);
-
-impl Wake for CountingWaker {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
 impl Sim {
     pub(crate) fn new(program: &Program, driver: Driver) -> Self {
         let world = World::default();
@@ -201,9 +191,7 @@ impl Sim {
     }
 
     fn drive(&mut self, mut pass: Pass) -> Option<Close> {
-        let wakes = Arc::new(CountingWaker::default());
-        let waker = Waker::from(wakes.clone());
-        let mut cx = Context::from_waker(&waker);
+        let mut cx = Context::from_waker(Waker::noop());
         let mut in_flight = None;
         loop {
             self.step();

@@ -1,0 +1,196 @@
+//! What has to happen in Redis in one step. Each script touches the keys of one hash slot only.
+
+use fred::clients::Client;
+use fred::error::Error;
+use fred::interfaces::LuaInterface;
+use fred::types::Value;
+use tokio::sync::OnceCell;
+
+use crate::classify::{Trouble, classify};
+
+/// Takes new entries from many streams, never more than wanted in all.
+///
+/// `KEYS`: the streams, lane by lane, as many in each. `ARGV`: group, consumer, limit, lanes, burst, then
+/// the streak of each lane, then where to begin in each lane. Answers with the entries as
+/// `{stream, entry}`, what went wrong as `{stream, error}`, the new streaks and the new beginnings.
+pub(crate) static TAKE: Script = Script::new(
+    r"local limit, lanes, burst = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local width = #KEYS / lanes
+local streak, from, empty, taken, errors = {}, {}, {}, {}, {}
+for lane = 1, lanes do streak[lane], from[lane] = tonumber(ARGV[5 + lane]), tonumber(ARGV[5 + lanes + lane]) end
+local function read(lane, want)
+  local got, share, seen = 0, math.max(1, math.floor(want / width)), false
+  repeat
+    seen = false
+    for step = 1, width do
+      if got >= want then break end
+      local at = (lane - 1) * width + from[lane] + 1
+      from[lane] = (from[lane] + 1) % width
+      if not empty[at] then
+        local ask = math.min(share, want - got)
+        local reply = redis.pcall('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', ask, 'STREAMS', KEYS[at], '>')
+        if reply and reply.err then
+          errors[#errors + 1], empty[at] = {at, reply.err}, true
+        else
+          local entries = reply and reply[1] and reply[1][2] or {}
+          for _, entry in ipairs(entries) do taken[#taken + 1] = {at, entry} end
+          got, seen = got + #entries, seen or #entries > 0
+          if #entries < ask then empty[at] = true end
+        end
+      end
+    end
+  until got >= want or not seen
+  return got
+end
+local done = {}
+local function lower(lane)
+  for other = lane + 1, lanes do if not done[other] then return true end end
+  return false
+end
+while #taken < limit do
+  local lane = nil
+  for candidate = 1, lanes do
+    if not done[candidate] then
+      if streak[candidate] < burst or not lower(candidate) then lane = candidate break end
+    end
+  end
+  if not lane then break end
+  local want = limit - #taken
+  if lower(lane) then want = math.min(want, burst - streak[lane]) end
+  for higher = 1, lane - 1 do if not done[higher] then want = 1 end end
+  local got = read(lane, want)
+  if got < want then done[lane] = true end
+  if got > 0 then
+    for higher = 1, lane - 1 do streak[higher] = 0 end
+    streak[lane] = math.min(streak[lane] + got, burst)
+  end
+end
+return {taken, errors, streak, from}",
+);
+
+/// Renews what is still this consumer's. `KEYS`: stream. `ARGV`: group, consumer, entries. Answers for each
+/// entry 1 (renewed), 2 (another's) or 0 (gone).
+pub(crate) static RENEW: Script = Script::new(
+    r"local answers = {}
+for i = 3, #ARGV do
+  local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1)
+  if pending.err then
+    if string.sub(pending.err, 1, 7) ~= 'NOGROUP' and string.sub(pending.err, 1, 9) ~= 'WRONGTYPE' then return pending end
+    answers[#answers + 1] = 0
+  elseif not pending[1] then answers[#answers + 1] = 0
+  elseif pending[1][2] ~= ARGV[2] then answers[#answers + 1] = 2
+  else
+    local kept = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'JUSTID')
+    answers[#answers + 1] = kept[1] and 1 or 0
+  end
+end
+return answers",
+);
+
+/// Settles what is this consumer's. `KEYS`: stream. `ARGV`: group, consumer, entries. Answers how many.
+pub(crate) static ACK: Script = Script::new(
+    r"local count = 0
+for i = 3, #ARGV do
+  local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1)
+  if pending.err then
+    if string.sub(pending.err, 1, 7) ~= 'NOGROUP' and string.sub(pending.err, 1, 9) ~= 'WRONGTYPE' then return pending end
+  elseif pending[1] and pending[1][2] == ARGV[2] then
+    count = count + redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])
+    redis.call('XDEL', KEYS[1], ARGV[i])
+  end
+end
+return count",
+);
+
+/// Hands back what is this consumer's, as idle for so many milliseconds. `KEYS`: stream. `ARGV`: group, consumer,
+/// the consumer that it goes to, milliseconds, entries. Answers how many.
+pub(crate) static HAND_BACK: Script = Script::new(
+    r"local count = 0
+for i = 5, #ARGV do
+  local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1)
+  if pending.err then
+    if string.sub(pending.err, 1, 7) ~= 'NOGROUP' and string.sub(pending.err, 1, 9) ~= 'WRONGTYPE' then return pending end
+  elseif pending[1] and pending[1][2] == ARGV[2] then
+    redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[3], 0, ARGV[i], 'IDLE', ARGV[4], 'JUSTID')
+    count = count + 1
+  end
+end
+return count",
+);
+
+/// Puts back what is this consumer's and was never looked at, at the end of the stream, where waiting readers find
+/// it at once. `KEYS`: stream. `ARGV`: group, consumer, entries. Answers how many.
+pub(crate) static PUT_BACK: Script = Script::new(
+    r"local count = 0
+for i = 3, #ARGV do
+  local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1)
+  if pending.err then return pending end
+  if pending[1] and pending[1][2] == ARGV[2] then
+    local entry = redis.call('XRANGE', KEYS[1], ARGV[i], ARGV[i])[1]
+    if entry then
+      local again = redis.pcall('XADD', KEYS[1], '*', unpack(entry[2]))
+      if type(again) == 'table' and again.err then return again end
+    end
+    redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])
+    redis.call('XDEL', KEYS[1], ARGV[i])
+    count = count + 1
+  end
+end
+return count",
+);
+
+/// Takes entries again that are this consumer's already. `KEYS`: stream. `ARGV`: group, consumer, entries. Answers
+/// with the entries.
+pub(crate) static RECLAIM_OWN: Script = Script::new(
+    r"local taken = {}
+for i = 3, #ARGV do
+  local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1)
+  if pending[1] and pending[1][2] == ARGV[2] then
+    local entry = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'RETRYCOUNT', pending[1][4])[1]
+    if entry then taken[#taken + 1] = entry end
+  end
+end
+return taken",
+);
+
+/// Deletes consumers that hold nothing: this one, or when the name is empty, those that have been idle for so many
+/// milliseconds. `KEYS`: stream. `ARGV`: group, consumer, milliseconds. Answers how many.
+pub(crate) static DELETE_CONSUMERS: Script = Script::new(
+    r"local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])
+if consumers.err then return 0 end
+local count = 0
+for _, info in ipairs(consumers) do
+  local fields = {}
+  for i = 1, #info, 2 do fields[info[i]] = info[i + 1] end
+  local meant = fields.name == ARGV[2] or (ARGV[2] == '' and fields.idle > tonumber(ARGV[3]))
+  if meant and fields.pending == 0 then
+    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], fields.name)
+    count = count + 1
+  end
+end
+return count",
+);
+
+/// A script and, once Redis has told it, its name.
+#[derive(Debug)]
+pub(crate) struct Script {
+    text: &'static str,
+    hash: OnceCell<String>,
+}
+
+impl Script {
+    const fn new(text: &'static str) -> Self {
+        Self { text, hash: OnceCell::const_new() }
+    }
+
+    /// Runs it, by its name if Redis knows it.
+    pub(crate) async fn run(&self, client: &Client, keys: Vec<String>, args: Vec<String>) -> Result<Value, Error> {
+        let load = || async { client.script_load::<String, _>(self.text).await };
+        let hash = self.hash.get_or_try_init(load).await?;
+        match client.evalsha(hash.as_str(), keys.clone(), args.clone()).await {
+            // Redis was restarted or its scripts were flushed. This caches it again.
+            Err(error) if classify(&error) == Trouble::NoScript => client.eval(self.text, keys, args).await,
+            answer => answer,
+        }
+    }
+}
