@@ -18,7 +18,7 @@ use crate::claim_subscriber::{ClaimSubscriber, DEFAULT_LEASE};
 use crate::config::{
     ConfigError, DEFAULT_HEARTBEAT, SubscriberConfig, WorkerConfig, effective_heartbeat, heartbeat_against_lease,
 };
-use crate::executor::ReplayExecutor;
+use crate::executor::{ReplayExecutor, after_loss};
 use crate::lifecycle::{Control, Lifecycle};
 use crate::registry::Registry;
 use crate::status::Counters;
@@ -149,6 +149,9 @@ impl WorkerBuilder {
 
     /// Fails a run whose handler has waited for a second for something that is not durable, instead
     /// of only warning.
+    ///
+    /// Only a handler that waits for nothing else is noticed. A timer of the runtime *beside* a durable
+    /// step is not: see [foreign timers](crate#foreign-timers).
     pub fn fail_foreign_waits(mut self, fail: bool) -> Self {
         self.fail_foreign_waits = fail;
         self
@@ -193,6 +196,7 @@ impl WorkerBuilder {
             entropy: self.entropy.clone(),
             machine: MachineConfig { payload_limit: self.payload_limit, ..MachineConfig::default() },
             fail_foreign_waits: self.fail_foreign_waits,
+            lost_clean_up: after_loss(lease),
         });
         let executor = self.decorators.into_iter().fold(own, |inner, decorate| decorate(inner));
         Ok(Worker::from_shared(Shared {

@@ -1,8 +1,8 @@
 //! Receiving without a transport: runs are claimed straight from the server.
 
+use std::convert::Infallible;
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aiki_core::name::Name;
@@ -14,7 +14,7 @@ use aiki_core::subscriber::{
 use aiki_core::{Client, ServerClient, ServerError};
 use aiki_runtime::{Entropy, SystemEntropy};
 use async_trait::async_trait;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::backoff;
 
@@ -85,7 +85,7 @@ impl fmt::Debug for ClaimSubscriber {
 impl SubscriberFactory for ClaimSubscriber {
     async fn subscribe(&self, subscription: Subscription) -> Result<Box<dyn Subscriber>, SubscriberError> {
         let worker = self.owner.clone().unwrap_or_else(|| subscription.worker.clone());
-        Ok(Box::new(Claiming { settings: self.clone(), worker, subscription, closed: AtomicBool::new(false) }))
+        Ok(Box::new(Claiming { settings: self.clone(), worker, subscription, calls: Calls::new() }))
     }
 
     fn claim_min_idle_time(&self) -> Option<Duration> {
@@ -97,15 +97,13 @@ struct Claiming {
     settings: ClaimSubscriber,
     worker: Name,
     subscription: Subscription,
-    closed: AtomicBool,
+    calls: Calls,
 }
 
 #[async_trait]
 impl Subscriber for Claiming {
     async fn receive(&self, limit: usize) -> Result<Vec<Delivery>, SubscriberError> {
-        if self.closed.load(Ordering::Relaxed) {
-            return Err(SubscriberError::Closed);
-        }
+        let call = self.calls.begin().ok_or(SubscriberError::Closed)?;
         let request = ClaimReady {
             worker: self.worker.clone(),
             workflows: self.subscription.workflows.clone(),
@@ -118,7 +116,7 @@ impl Subscriber for Claiming {
         let (server, worker) = (self.settings.server.clone(), self.worker.clone());
         tokio::spawn(async move {
             let result = server.claim_ready(request).await;
-            let result = result.map(|runs| Claimed { runs, server: server.clone(), worker });
+            let result = result.map(|runs| Claimed { runs, server: server.clone(), worker, call });
             // Nobody may be listening any more: dropping the answer gives the claims back.
             drop(answer.send(result));
         });
@@ -154,7 +152,7 @@ impl Subscriber for Claiming {
     }
 
     async fn close(&self) -> Result<(), SubscriberError> {
-        self.closed.store(true, Ordering::Relaxed);
+        self.calls.end().await;
         Ok(())
     }
 }
@@ -168,11 +166,41 @@ fn delivery(claimed: ClaimedRun) -> Delivery {
     }
 }
 
+/// Lives as long as a question to the server, or the return of what it claimed, is under way.
+type Call = mpsc::Sender<Infallible>;
+
+/// The calls under way, until the subscription is closed.
+struct Calls(Mutex<Option<(Call, mpsc::Receiver<Infallible>)>>);
+
+impl Calls {
+    fn new() -> Self {
+        Self(Mutex::new(Some(mpsc::channel(1))))
+    }
+
+    /// A new call; `None` when closed.
+    fn begin(&self) -> Option<Call> {
+        let calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.as_ref().map(|(call, _)| call.clone())
+    }
+
+    /// Begins no more calls, and waits until those under way have ended: whoever stops knows then that
+    /// nothing is left claimed. The caller limits how long.
+    async fn end(&self) {
+        let calls = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((own, mut ended)) = calls {
+            drop(own);
+            // Nothing is ever sent: this ends when the last call has.
+            ended.recv().await;
+        }
+    }
+}
+
 /// Claims that are given back unless somebody takes them.
 struct Claimed {
     runs: Vec<ClaimedRun>,
     server: Arc<dyn ServerClient>,
     worker: Name,
+    call: Call,
 }
 
 impl Claimed {
@@ -190,8 +218,11 @@ impl Drop for Claimed {
         }
         // Without a runtime there is nothing to do: the leases lapse.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let (server, worker) = (self.server.clone(), self.worker.clone());
-            runtime.spawn(async move { server.release_runs(&worker, &claims).await });
+            let (server, worker, call) = (self.server.clone(), self.worker.clone(), self.call.clone());
+            runtime.spawn(async move {
+                drop(server.release_runs(&worker, &claims).await);
+                drop(call);
+            });
         }
     }
 }

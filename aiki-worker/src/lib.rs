@@ -23,9 +23,38 @@
 //! println!("{report}");
 //! # Ok(()) }
 //! ```
+//!
+//! # Foreign timers
+//!
+//! Nothing but `run.sleep(..)` and tasks survives the end of a pass. A handler that waits *only* for
+//! something else, a timer of the runtime for instance, is warned of after a second (or fails, with
+//! [`WorkerBuilder::fail_foreign_waits`]). Beside a durable step it cannot be told from the step, so
+//! there is **no warning**: `tokio::time::timeout(limit, run.sleep("nap", hour))` takes an hour, because
+//! the run is put aside until the sleep is over, its handler and the timer with it; and
+//! `tokio::time::timeout(limit, task.start(..))` begins its limit anew whenever the run is replayed. Race
+//! a durable step against a durable sleep instead:
+//!
+//! ```no_run
+//! # use std::time::Duration;
+//! # use aiki_core::{Failure, Run, Task, TaskContext, Workflow};
+//! # use futures::future::{Either, select};
+//! # let work = Task::new("work", |_: TaskContext, n: u32| async move { Ok::<_, Failure>(n) });
+//! let limited = Workflow::new("limited").version("1.0.0", move |run: Run, n: u32| {
+//!     let work = work.clone();
+//!     async move {
+//!         match select(work.start(&run, n), run.sleep("limit", Duration::from_secs(10))).await {
+//!             Either::Left((done, _)) => Ok(Some(done?)),
+//!             Either::Right(_) => Ok::<_, Failure>(None),
+//!         }
+//!     }
+//! });
+//! ```
+//!
+//! Inside a task's body every timer is fine: a body is not replayed.
 
 mod active;
 mod backoff;
+mod batch;
 mod builder;
 mod claim_subscriber;
 mod config;

@@ -13,6 +13,8 @@ use crate::status::WorkerPhase;
 pub(crate) struct Control {
     pub(crate) stop: bool,
     pub(crate) paused: bool,
+    /// The server refuses to prolong claims: new ones could not be kept either.
+    pub(crate) refused: bool,
     pub(crate) registry_version: u64,
 }
 
@@ -21,6 +23,13 @@ pub(crate) struct Control {
 pub(crate) struct End {
     pub(crate) report: StopReport,
     pub(crate) error: Option<WorkerError>,
+}
+
+impl Control {
+    /// Whether nothing new is taken for now.
+    pub(crate) fn rests(&self) -> bool {
+        self.paused || self.refused
+    }
 }
 
 /// The worker's phase and its end. The phase only moves forward.

@@ -21,8 +21,8 @@ pub struct StopReport {
     pub abandoned: Vec<RunId>,
     /// Runs whose claim was gone already when they were given back: somebody else has them.
     pub lost: Vec<RunId>,
-    /// Runs that could not be given back, because the server did not answer: they go to other
-    /// workers when their leases lapse.
+    /// Runs that could not be given back, or whose claim was never answered, because the server could
+    /// not be reached: they go to other workers when their leases lapse.
     pub unconfirmed: Vec<RunId>,
     /// What the worker did in all.
     pub totals: Totals,

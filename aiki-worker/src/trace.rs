@@ -12,6 +12,7 @@
 //! | `delay_ms` | time until the next try, in milliseconds |
 //! | `seconds` | how long something has lasted |
 //! | `configured_ms`, `effective_ms` | the heartbeat as configured and as used, in milliseconds |
+//! | `claims` | how many claims it is about |
 //! | `slots` | runs that are executed at the same time |
 //! | `report` | the worker's last words |
 //!
@@ -81,6 +82,13 @@ pub(crate) fn claim_failed(worker: &str, error: &dyn Display, failures: u32, del
     warn!(target: TARGET, worker, %error, failures, delay_ms, "runs cannot be claimed; they are put back");
 }
 
+pub(crate) fn claim_unanswered(worker: &str, claims: usize) {
+    warn!(
+        target: TARGET, worker, claims,
+        "the worker stops without an answer to its claim: what was granted waits until its lease lapses"
+    );
+}
+
 pub(crate) fn settle_failed(worker: &str, error: &dyn Display) {
     debug!(target: TARGET, worker, %error, "deliveries stay unsettled and will come again");
 }
@@ -93,8 +101,23 @@ pub(crate) fn refresh_failed(worker: &str, error: &dyn Display, failures: u32) {
     warn!(target: TARGET, worker, %error, failures, "claims cannot be prolonged; trying again");
 }
 
+pub(crate) fn refresh_refused(worker: &str, error: &dyn Display, claims: usize) {
+    error!(
+        target: TARGET, worker, %error, claims,
+        "the server refuses to prolong claims: their handlers are stopped before the leases lapse, and nothing \
+         new is taken until it prolongs claims again"
+    );
+}
+
 pub(crate) fn claim_lost(run: RunId) {
     warn!(target: TARGET, %run, "the claim is gone: the handler is stopped and writes nothing more");
+}
+
+pub(crate) fn claimed_anew(run: RunId) {
+    warn!(
+        target: TARGET, %run,
+        "the server gave this worker a new claim on a run that it holds: the old one is gone, its handler is stopped"
+    );
 }
 
 pub(crate) fn fenced(run: RunId) {

@@ -121,7 +121,10 @@ impl Worker {
     }
 
     /// Stops: takes nothing new, waits for running runs up to the graceful timeout, then cuts short
-    /// and gives back what is left. Resolves when that is done, also when the worker failed by itself
+    /// and gives back what is left. The bodies of tasks that are cut short are told through
+    /// [`TaskContext::cancellation`](aiki_core::TaskContext::cancellation) and may clean up for 400 ms;
+    /// what they return is not recorded. (When a claim is lost they have 100 ms, less where the lease
+    /// is shorter than 1.6 s.) Resolves when that is done, also when the worker failed by itself
     /// (then [`start`](Self::start) says why).
     ///
     /// Dropping the future does not take the stop back.

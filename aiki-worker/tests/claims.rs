@@ -4,17 +4,20 @@
 mod common;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aiki_core::run::TaskState;
 use aiki_core::run::record::TransitionChange;
 use aiki_core::subscriber::{DeliveryLease, Guarantees, Receipt, ReleaseDelay, SubscriberError, Subscription};
 use aiki_core::{
-    Delivery, Failure, Publisher, ReadyRun, Run, RunHandle, Subscriber, SubscriberFactory, Task, TaskContext, Workflow,
-    WorkflowVersion,
+    Clock, Delivery, Failure, Publisher, ReadyRun, Run, RunHandle, Subscriber, SubscriberFactory, Task, TaskContext,
+    Timestamp, Workflow, WorkflowVersion,
 };
+use aiki_runtime::VirtualClock;
+use aiki_server::Server;
 use aiki_subscriber_memory::MemoryQueue;
+use aiki_worker::Worker;
 use async_trait::async_trait;
 use common::faulty::Faulty;
 use common::logs::Logs;
@@ -291,4 +294,98 @@ async fn a_lost_delivery_never_stops_a_handler() {
     assert_eq!(handle.wait().await.unwrap(), 200);
     assert_eq!(bodies.counts(), (1, 1));
     assert_eq!(worker.stop().await.totals.lost, 0);
+}
+
+/// A clock that was set.
+struct Stepped {
+    base: Arc<VirtualClock>,
+    ahead: AtomicU64,
+}
+
+impl Clock for Stepped {
+    fn now(&self) -> Timestamp {
+        self.base.now().after(Duration::from_millis(self.ahead.load(Ordering::SeqCst)))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_the_server_takes_back_under_its_worker_is_neither_doubled_nor_passed_back_and_forth() {
+    let base = Arc::new(VirtualClock::default());
+    let clock = Arc::new(Stepped { base, ahead: AtomicU64::new(0) });
+    let server = Server::builder().clock(clock.clone()).start().await.unwrap();
+    let (at_once, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    /// Counts a body for as long as it lives.
+    struct Alive(Arc<AtomicUsize>);
+    impl Drop for Alive {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+    let (counter, max) = (at_once.clone(), most.clone());
+    let work = Task::new("work", move |_: TaskContext, (): ()| {
+        max.fetch_max(counter.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        let alive = Alive(counter.clone());
+        async move {
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            drop(alive);
+            Ok::<_, Failure>(())
+        }
+    });
+    let workflow = Workflow::new("long").version("1.0.0", move |run: Run, (): ()| {
+        let work = work.clone();
+        async move { Ok::<_, Failure>(work.start(&run, ()).await?) }
+    });
+    // Time goes by with every claim, so that a hot loop would be counted and not hang.
+    let (client, faults) = Faulty::wrap(&server.client());
+    faults.slow_claims.store(10, Ordering::SeqCst);
+    let worker = Worker::builder(client)
+        .id("alone")
+        .max_concurrent_workflow_runs(2)
+        .clock(clock.clone())
+        .heartbeat_on_runtime(true)
+        .build()
+        .unwrap();
+    worker.workflow_registry().add(&workflow);
+    start(&worker);
+    let handle = workflow.start(&server.client(), ()).await.unwrap();
+    until("the body began", || at_once.load(Ordering::SeqCst) == 1).await;
+    let before = server.client().server().list_transitions(handle.id()).await.unwrap().len();
+    clock.ahead.store(61_000, Ordering::SeqCst);
+    server.run_due_timers().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let after = server.client().server().list_transitions(handle.id()).await.unwrap();
+    // It was taken back and claimed once more; its task began anew.
+    assert!(after.len() - before <= 4, "{} transitions in 3 s", after.len() - before);
+    assert_eq!((worker.status().totals.claimed, worker.status().totals.lost), (2, 1));
+    let began = Instant::now();
+    handle.wait().await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(31), "{:?}", began.elapsed());
+    assert_eq!(most.load(Ordering::SeqCst), 1, "two bodies at once");
+    assert!(worker.stop().await.is_clean());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_whose_claims_the_server_refuses_to_prolong_says_so_and_takes_nothing_new() {
+    let logs = Logs::capture();
+    let house = House::new().await;
+    let (client, faults) = Faulty::wrap(&house.client);
+    let bodies = Bodies::default();
+    let worker = house.worker_for("refused", client).build().unwrap();
+    worker.workflow_registry().add(bodies.workflow(1));
+    start(&worker);
+    bodies.workflow(1).start(&house.client, 1_000).await.unwrap();
+    until("it is taken", || bodies.counts().0 == 1).await;
+    faults.refuses_refresh.store(true, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(21)).await;
+    let told = logs.text().lines().filter(|line| line.contains("refuses to prolong")).count();
+    assert_eq!(told, 1, "{}", logs.text());
+    assert!(logs.text().lines().any(|line| line.contains("ERROR") && line.contains("no such lease")));
+    assert_eq!(logs.count("trying again"), 0, "{}", logs.text());
+    bodies.workflow(1).start(&house.client, 1).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(worker.status().totals.claimed, 1, "a claim that could not be kept");
+    assert!(!worker.status().paused);
+    faults.refuses_refresh.store(false, Ordering::SeqCst);
+    until("it takes runs again", || worker.status().totals.completed == 1).await;
+    assert_eq!(worker.status().totals.lost, 0);
 }

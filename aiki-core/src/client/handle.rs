@@ -85,7 +85,8 @@ impl<O, E> RunHandle<O, E> {
         self.client.server().get_run(self.id).await
     }
 
-    /// Cancels the run. Work that is under way is told and then dropped; its result is not recorded.
+    /// Cancels the run at once: nothing more is recorded for it. A worker that is at it notices with its
+    /// next report or heartbeat, tells the bodies under way and drops them.
     ///
     /// # Errors
     /// [`ServerError::IllegalTransition`] when the run has already ended.

@@ -62,8 +62,10 @@ impl TaskContext {
         self.task.to_string()
     }
 
-    /// Is cancelled when the worker has lost the run or must stop. The body may clean up; what it
-    /// returns afterwards is not recorded.
+    /// Is cancelled when the worker has lost the run, or must stop and cannot wait any longer. The body
+    /// then has a moment to clean up (100 ms after a loss, 400 ms at a stop) before it is dropped; what
+    /// it returns is not recorded. A loss, such as a cancelled run, is noticed with the next report or
+    /// heartbeat of the worker.
     pub fn cancellation(&self) -> &CancellationToken {
         &self.cancellation
     }

@@ -119,6 +119,9 @@ where
     /// The call takes its place in the run at once; the body runs when the future is polled. So
     /// `join!` and `FuturesUnordered` over many calls are safe.
     ///
+    /// Do not wrap it into `tokio::time::timeout`: that timer is not durable, and replay would not know
+    /// who won. `select` between the task and [`Run::sleep`] instead.
+    ///
     /// # Errors
     /// The future resolves to [`TaskError`](crate::TaskError) when the task has failed and no retry
     /// is left.

@@ -356,7 +356,9 @@ impl RunMachine {
     pub fn abandon(&mut self, id: StepId) {
         match &self.steps[id.0].state {
             StepState::Held => self.held.retain(|held| *held != id),
-            StepState::Parked { .. } | StepState::Due if self.is_open() => {
+            StepState::Parked { .. } | StepState::Due | StepState::Ended(StepOutcome::Slept { .. })
+                if self.is_open() =>
+            {
                 self.dropped.insert(id);
             }
             _ => {}

@@ -70,7 +70,7 @@ fn settled(record: &RunRecord) -> Vec<(TaskId, TaskState, Option<u64>)> {
 }
 
 proptest! {
-    #![proptest_config(cases(80))]
+    #![proptest_config(cases(60))]
 
     #[test]
     fn law_2_a_run_that_is_cut_off_goes_on_with_what_was_cut_off(
@@ -194,13 +194,13 @@ fn check_crashed(program: &Program, crashed: &Sim, whole: &Outcome) -> Result<()
         prop_assert_eq!(expected, found, "{}", crashed.server.page);
     }
     let replayed = go_on(program, crashed.before_its_end(), Driver::Steady);
-    prop_assert_eq!(replayed.written.len(), 1, "all but the end was on record");
+    prop_assert!(replayed.written.len() == 1, "{}\n{}", briefs(&replayed.written), replayed.server.page);
     prop_assert_eq!(outcome(&replayed.server.record()), crashed.outcome());
     Ok(())
 }
 
 proptest! {
-    #![proptest_config(cases(40))]
+    #![proptest_config(cases(30))]
 
     /// One crash at every point of a run in turn: before and after each poll, before a report
     /// arrives, after it arrived but before the worker knows, after the answer.

@@ -348,3 +348,18 @@ fn a_sleep_that_lost_its_race_does_not_wake_the_run() {
     assert_eq!(sim.passes, 3);
     assert!(matches!(sim.server.record().sleeps[1].state, SleepState::Cancelled { .. }));
 }
+
+/// Two sleeps are over at once. The handler is busy with the first when it drops the second, whose end
+/// waits for its turn: it is recorded as it would be if the second were still to come.
+#[test]
+fn a_sleep_that_is_dropped_when_it_was_just_over_is_dropped_on_record() {
+    let inner = Node::Race(Box::new(call(0)), Box::new(Node::Sleep(3)));
+    let mut sim = steady(Node::Join(vec![Node::Sleep(3), inner]));
+    sim.crash_at = [4].into();
+    sim.release_on_crash = false;
+    sim.run();
+    let record = sim.server.record();
+    assert!(sim.passes == 2 && record.sleeps.len() == 2, "the worker was lost when both sleeps had begun");
+    assert!(matches!(record.sleeps[0].state, SleepState::Completed { .. }), "{:?}", record.sleeps);
+    assert!(matches!(record.sleeps[1].state, SleepState::Cancelled { .. }), "{:?}", record.sleeps);
+}

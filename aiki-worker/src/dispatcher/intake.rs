@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use aiki_core::server_client::{ClaimOutcome, ClaimRuns};
 use aiki_core::subscriber::{Delivery, SubscriberError, Subscription};
-use aiki_core::{ServerError, Subscriber};
+use aiki_core::{RunId, ServerError, Subscriber};
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::Dispatcher;
+use super::settlement::Ticket;
 use super::state::Next;
 use crate::backoff;
 use crate::error::WorkerError;
@@ -28,6 +29,8 @@ enum Stage {
 
 pub(super) struct Intake {
     stage: Stage,
+    /// What is being claimed.
+    claiming: Vec<(RunId, Ticket)>,
     future: BoxFuture<'static, IntakeEvent>,
 }
 
@@ -35,6 +38,11 @@ impl Intake {
     /// Whether it may be dropped without losing anything.
     pub(super) fn is_cancel_safe(&self) -> bool {
         self.stage != Stage::Claiming
+    }
+
+    /// Drops it. What it was claiming: the server may have granted that.
+    pub(super) fn abandon(self) -> Vec<(RunId, Ticket)> {
+        self.claiming
     }
 }
 
@@ -75,7 +83,7 @@ impl Dispatcher {
     pub(super) fn steer(&mut self, control: Control) {
         let receiving = self.intake.as_ref().is_some_and(|intake| intake.stage == Stage::Receiving);
         let outdated = self.wants_session(control) && self.subscribe_at <= Instant::now();
-        if receiving && (control.paused || outdated) {
+        if receiving && (control.rests() || outdated) {
             self.intake = None;
             self.state.intake_ends();
         }
@@ -100,7 +108,7 @@ impl Dispatcher {
             look_again = Some(self.subscribe_at);
         }
         let Some(session) = self.session.clone() else { return look_again };
-        match self.state.next(now, control.paused, self.unsettled.len()) {
+        match self.state.next(now, control.rests(), self.unsettled.len()) {
             Next::Rest => look_again,
             Next::Wait(until) => Some(look_again.map_or(until, |again| again.min(until))),
             Next::Receive(limit) => {
@@ -136,11 +144,13 @@ impl Dispatcher {
             };
             IntakeEvent::Subscribed { registry_version, result }
         });
-        Intake { stage: Stage::Subscribing, future }
+        Intake { stage: Stage::Subscribing, claiming: Vec::new(), future }
     }
 
     fn claim(&self, session: Arc<Session>, deliveries: Vec<Delivery>) -> Intake {
         let shared = self.shared.clone();
+        let ticket = |delivery: &Delivery| Ticket { generation: session.generation, receipt: delivery.receipt.clone() };
+        let claiming = deliveries.iter().map(|delivery| (delivery.run, ticket(delivery))).collect();
         let future = Box::pin(async move {
             let request = ClaimRuns {
                 worker: shared.name.clone(),
@@ -151,7 +161,7 @@ impl Dispatcher {
             let result = shared.server().claim_runs(request).await;
             IntakeEvent::Claimed { session, sent, deliveries, result }
         });
-        Intake { stage: Stage::Claiming, future }
+        Intake { stage: Stage::Claiming, claiming, future }
     }
 
     /// Takes in the end of a stage.
@@ -222,7 +232,7 @@ impl Dispatcher {
             return;
         }
         let registry = self.shared.registry.clone();
-        let mut sorted = self.state.received(deliveries, session.generation, |key| registry.contains(key));
+        let mut sorted = self.state.received(deliveries, session.generation, began, |key| registry.contains(key));
         if !sorted.claim.is_empty() {
             let claim = std::mem::take(&mut sorted.claim);
             self.intake = Some(self.claim(session.clone(), claim));
@@ -260,6 +270,10 @@ impl Dispatcher {
         let failures = self.state.failures().saturating_add(1);
         let delay = self.backoff(failures);
         let fatal = matches!(error, ServerError::Unauthorized(_)) && !self.server_trusted;
+        if self.shared.control.borrow().stop && error.is_transient() {
+            // The server may have granted them before its answer was lost.
+            self.handed_back.unconfirmed.extend(deliveries.iter().map(|delivery| delivery.run));
+        }
         if !fatal {
             trace::claim_failed(self.shared.name.as_str(), &error, failures, delay);
         }
@@ -279,5 +293,5 @@ fn receive(session: Arc<Session>, limit: usize) -> Intake {
         let result = session.subscriber.receive(limit).await;
         IntakeEvent::Received { session, began, result }
     });
-    Intake { stage: Stage::Receiving, future }
+    Intake { stage: Stage::Receiving, claiming: Vec::new(), future }
 }

@@ -5,8 +5,10 @@
 
 mod intake;
 mod settle;
+mod settlement;
 mod shutdown;
 pub(crate) mod state;
+mod successor;
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -31,7 +33,8 @@ use crate::trace;
 use crate::worker::Shared;
 use intake::Intake;
 use settle::{Errand, HandedBack};
-use state::{Settlement, Sorted, State};
+use settlement::Settlement;
+use state::{Sorted, State};
 
 /// A run whose executor gave up is handed back after this time, so that it cannot come back in a hot
 /// loop.
@@ -125,6 +128,10 @@ impl Dispatcher {
         for (delivery, claimed) in sorted.start {
             self.spawn(session, claim_sent, delivery, claimed);
         }
+        for active in sorted.lost.into_iter().filter_map(|run| self.shared.active.get(run)) {
+            trace::claimed_anew(active.claim.run);
+            active.scope.lost.cancel();
+        }
     }
 
     fn spawn(&mut self, session: &Arc<Session>, claim_sent: Instant, delivery: Delivery, claimed: ClaimedRun) {
@@ -158,8 +165,18 @@ impl Dispatcher {
     fn ended(&mut self, run: RunId, outcome: Outcome) {
         self.shared.active.end(run);
         self.shared.counters.ended(outcome);
-        let settlement = self.state.ended(run, outcome);
-        self.unsettled.merge(settlement);
+        let ended = self.state.ended(run, outcome, Instant::now());
+        self.unsettled.merge(ended.settle);
+        let Some(next) = ended.next else { return };
+        let session = self.session.iter().chain(&self.retired).find(|session| session.generation == next.generation);
+        match session.cloned() {
+            Some(session) => self.spawn(&session, next.sent, next.delivery, next.claimed),
+            // Sessions outlive what came through them: should one not, its claim goes back.
+            None => {
+                let given_up = self.state.ended(run, Outcome::Interrupted, Instant::now());
+                self.unsettled.merge(given_up.settle);
+            }
+        }
     }
 
     /// Sends what is to be settled, unless an errand is under way.

@@ -7,16 +7,17 @@ use std::time::Duration;
 use aiki_core::name::Name;
 use aiki_core::server_client::{ClaimRef, ClaimStatus};
 use aiki_core::subscriber::{Receipt, ReleaseDelay};
-use aiki_core::{RunId, ServerClient};
+use aiki_core::{RunId, ServerClient, SubscriberError};
 use futures::future::join_all;
 use tokio::time::timeout;
 
-use super::state::Settlement;
+use super::settlement::Settlement;
+use crate::batch::{MAX_ITEMS, call_all};
 use crate::session::Session;
 use crate::trace;
 
 /// One call to the server or the transport lasts at most this long here.
-const CALL_LIMIT: Duration = Duration::from_secs(2);
+pub(super) const CALL_LIMIT: Duration = Duration::from_secs(2);
 
 /// What became of claims that were given back.
 #[derive(Debug, Default)]
@@ -71,41 +72,46 @@ impl Errand {
 }
 
 async fn settle_session(worker: Name, session: Arc<Session>, work: PerSession) {
-    let told = |result: Result<Result<(), aiki_core::SubscriberError>, tokio::time::error::Elapsed>| match result {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => trace::settle_failed(worker.as_str(), &error),
-        Err(elapsed) => trace::settle_failed(worker.as_str(), &elapsed),
-    };
-    if !work.ack.is_empty() {
-        told(timeout(CALL_LIMIT, session.subscriber.ack(&work.ack)).await);
-    }
-    for (delay, receipts) in work.release {
-        told(timeout(CALL_LIMIT, session.subscriber.release(&receipts, delay)).await);
+    let PerSession { ack, release } = work;
+    let (worker, subscriber) = (worker.as_str(), &session.subscriber);
+    let acks = ack.chunks(MAX_ITEMS).map(|receipts| tell(worker, subscriber.ack(receipts)));
+    call_all(acks).await;
+    for (delay, receipts) in &release {
+        let releases = receipts.chunks(MAX_ITEMS).map(|receipts| tell(worker, subscriber.release(receipts, *delay)));
+        call_all(releases).await;
     }
 }
 
-async fn hand_back(server: &dyn ServerClient, worker: &Name, claims: &[ClaimRef]) -> HandedBack {
-    let mut handed_back = HandedBack::default();
-    if claims.is_empty() {
-        return handed_back;
+async fn tell(worker: &str, call: impl Future<Output = Result<(), SubscriberError>>) {
+    match timeout(CALL_LIMIT, call).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => trace::settle_failed(worker, &error),
+        Err(elapsed) => trace::settle_failed(worker, &elapsed),
     }
-    let answers = match timeout(CALL_LIMIT, server.release_runs(worker, claims)).await {
-        Ok(Ok(answers)) => answers,
-        Ok(Err(error)) => {
-            trace::hand_back_failed(worker.as_str(), &error);
-            Vec::new()
-        }
-        Err(elapsed) => {
-            trace::hand_back_failed(worker.as_str(), &elapsed);
-            Vec::new()
-        }
-    };
-    for (at, claim) in claims.iter().enumerate() {
-        match answers.get(at) {
-            Some(ClaimStatus::Held) => handed_back.done.push(claim.run),
-            Some(ClaimStatus::Lost) => handed_back.lost.push(claim.run),
-            None => handed_back.unconfirmed.push(claim.run),
+}
+
+/// Gives claims back in as few calls as the server takes.
+async fn hand_back(server: &dyn ServerClient, worker: &Name, claims: &[ClaimRef]) -> HandedBack {
+    let calls = claims.chunks(MAX_ITEMS).map(|claims| async move { (claims, give_back(server, worker, claims).await) });
+    let mut handed_back = HandedBack::default();
+    for (claims, answers) in call_all(calls).await {
+        for (at, claim) in claims.iter().enumerate() {
+            match answers.get(at) {
+                Some(ClaimStatus::Held) => handed_back.done.push(claim.run),
+                Some(ClaimStatus::Lost) => handed_back.lost.push(claim.run),
+                None => handed_back.unconfirmed.push(claim.run),
+            }
         }
     }
     handed_back
+}
+
+/// Gives these claims back in one call; no answers when it failed.
+async fn give_back(server: &dyn ServerClient, worker: &Name, claims: &[ClaimRef]) -> Vec<ClaimStatus> {
+    match timeout(CALL_LIMIT, server.release_runs(worker, claims)).await {
+        Ok(Ok(answers)) => return answers,
+        Ok(Err(error)) => trace::hand_back_failed(worker.as_str(), &error),
+        Err(elapsed) => trace::hand_back_failed(worker.as_str(), &elapsed),
+    }
+    Vec::new()
 }

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use aiki_core::replay::Close;
+use aiki_core::subscriber::ReleaseDelay;
 use aiki_core::{Outcome, RunId};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
+use super::settle::CALL_LIMIT;
 use super::{Dispatcher, intake, next_errand};
 use crate::report::StopReport;
 use crate::status::WorkerPhase;
@@ -17,14 +19,15 @@ const YIELD_LIMIT: Duration = Duration::from_millis(500);
 const ABORT_LIMIT: Duration = Duration::from_millis(100);
 
 impl Dispatcher {
-    /// Stops. Takes at most the graceful timeout, [`YIELD_LIMIT`], [`ABORT_LIMIT`] and the limit of
-    /// the calls that give back.
+    /// Stops. Takes at most the graceful timeout, [`YIELD_LIMIT`], [`ABORT_LIMIT`] and the limits of
+    /// the calls: of a claim under way, and of those that give back.
     pub(super) async fn shut_down(&mut self) -> StopReport {
         let shared = self.shared.clone();
         shared.control.send_modify(|control| control.stop = true);
         shared.lifecycle.advance(WorkerPhase::Stopping);
         trace::stopping(shared.name.as_str());
-        self.state.close();
+        let given_back = self.state.close();
+        self.unsettled.merge(given_back);
         if self.intake.as_ref().is_some_and(intake::Intake::is_cancel_safe) {
             self.intake = None;
             self.state.intake_ends();
@@ -42,6 +45,7 @@ impl Dispatcher {
         for run in &abandoned {
             self.ended(*run, Outcome::Interrupted);
         }
+        self.await_claim().await;
         self.settle_all().await;
         self.report(finished + yielded, abandoned)
     }
@@ -71,9 +75,32 @@ impl Dispatcher {
         finished
     }
 
+    /// Waits for the answer to a claim under way, at most [`CALL_LIMIT`]: what it grants has to go back.
+    async fn await_claim(&mut self) {
+        if self.intake.is_none() {
+            return;
+        }
+        match timeout(CALL_LIMIT, intake::next(&mut self.intake)).await {
+            // Whatever is wrong with it does not matter now.
+            Ok(event) => drop(self.arrived(event)),
+            Err(_) => self.abandon_claim(),
+        }
+    }
+
+    /// Nobody knows whether the claim under way was granted.
+    fn abandon_claim(&mut self) {
+        let claiming = self.intake.take().map(intake::Intake::abandon).unwrap_or_default();
+        trace::claim_unanswered(self.shared.name.as_str(), claiming.len());
+        for (run, ticket) in claiming {
+            self.handed_back.unconfirmed.push(run);
+            // Whoever receives it next is told how long the lease lasts, if there is one.
+            self.unsettled.release.push((ticket, ReleaseDelay::None));
+        }
+        self.state.intake_ends();
+    }
+
     /// Gives everything back and ends the subscriptions. Each call has its own limit.
     async fn settle_all(&mut self) {
-        self.intake = None;
         self.retired.extend(self.session.take());
         loop {
             if self.errand.is_some() {

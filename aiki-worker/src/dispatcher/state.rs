@@ -4,12 +4,16 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use aiki_core::server_client::{ClaimOutcome, ClaimRef, ClaimedRun};
-use aiki_core::subscriber::{Delivery, Receipt, ReleaseDelay};
+use aiki_core::subscriber::{Delivery, ReleaseDelay};
 use aiki_core::{Outcome, RunId, WorkflowKey};
 use tokio::time::Instant;
 
+use super::settlement::{Settlement, Ticket, claim_ref};
+use super::successor::Successor;
+
 /// At most so many runs are received and claimed at once.
 pub(crate) const MAX_BATCH: usize = 256;
+const _: () = assert!(MAX_BATCH <= crate::batch::MAX_ITEMS, "they are claimed in one call");
 /// While so many deliveries wait to be settled, nothing new is received.
 pub(crate) const MAX_UNSETTLED: usize = 4_096;
 /// A second delivery of a run that is held here comes back after this time.
@@ -17,39 +21,22 @@ const DUPLICATE_DELAY: Duration = Duration::from_secs(1);
 /// A run that this worker does not serve comes back, for somebody who does, after this time.
 const UNSERVED_DELAY: Duration = Duration::from_secs(5);
 
-/// A delivery and the subscription that it came through.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Ticket {
-    pub(crate) generation: u32,
-    pub(crate) receipt: Receipt,
-}
-
-/// What has to be told to the transport and to the server, in any order among itself.
-#[derive(Debug, Default, PartialEq)]
-pub(crate) struct Settlement {
-    pub(crate) ack: Vec<Ticket>,
-    pub(crate) release: Vec<(Ticket, ReleaseDelay)>,
-    pub(crate) hand_back: Vec<ClaimRef>,
-}
-
-impl Settlement {
-    pub(crate) fn len(&self) -> usize {
-        self.ack.len() + self.release.len() + self.hand_back.len()
-    }
-
-    pub(crate) fn merge(&mut self, other: Settlement) {
-        self.ack.extend(other.ack);
-        self.release.extend(other.release);
-        self.hand_back.extend(other.hand_back);
-    }
-}
-
 /// What to do with deliveries or claims that have arrived.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Sorted {
     pub(crate) claim: Vec<Delivery>,
     pub(crate) start: Vec<(Delivery, ClaimedRun)>,
+    /// Runs whose present pass has lost its claim.
+    pub(crate) lost: Vec<RunId>,
     pub(crate) settle: Settlement,
+}
+
+/// What to do when an execution has ended.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Ended {
+    pub(crate) settle: Settlement,
+    /// The run's next claim, which was granted meanwhile.
+    pub(crate) next: Option<Successor>,
 }
 
 /// What intake does next.
@@ -75,6 +62,8 @@ enum Intake {
 struct Held {
     epoch: u64,
     ticket: Ticket,
+    /// Takes over when the present pass has ended.
+    next: Option<Box<Successor>>,
 }
 
 /// The dispatcher's state.
@@ -103,8 +92,13 @@ impl State {
     }
 
     /// Nothing is started from here on: what is still granted is given back.
-    pub(crate) fn close(&mut self) {
+    pub(crate) fn close(&mut self) -> Settlement {
         self.closed = true;
+        let mut settle = Settlement::default();
+        for next in self.held.values_mut().filter_map(|held| held.next.take()) {
+            next.give_up(&mut settle);
+        }
+        settle
     }
 
     pub(crate) fn held(&self) -> usize {
@@ -121,7 +115,8 @@ impl State {
 
     /// Whether a run is held that came through this subscription.
     pub(crate) fn uses(&self, generation: u32) -> bool {
-        self.held.values().any(|held| held.ticket.generation == generation)
+        let next = |held: &Held| held.next.as_ref().is_some_and(|next| next.generation == generation);
+        self.held.values().any(|held| held.ticket.generation == generation || next(held))
     }
 
     fn free(&self) -> usize {
@@ -162,19 +157,25 @@ impl State {
         self.failures = if failed { self.failures.saturating_add(1) } else { 0 };
     }
 
-    /// Sorts what was received.
+    /// Sorts what was received by a call that was made at `sent`.
     pub(crate) fn received(
         &mut self,
         deliveries: Vec<Delivery>,
         generation: u32,
+        sent: Instant,
         serves: impl Fn(&WorkflowKey) -> bool,
     ) -> Sorted {
         let limit = if let Intake::Busy(permits) = self.intake { permits } else { 0 };
         self.failures = 0;
         self.intake_ends();
         let mut sorted = Sorted::default();
-        for delivery in deliveries {
+        for mut delivery in deliveries {
             let ticket = Ticket { generation, receipt: delivery.receipt.clone() };
+            let granted_anew = !self.closed && self.held.contains_key(&delivery.run);
+            if granted_anew && let Some(claimed) = delivery.claimed.take() {
+                self.succeed(Successor { generation, sent, delivery, claimed: *claimed }, &mut sorted);
+                continue;
+            }
             let taken = self.claiming.len() + sorted.start.len();
             let put_back = if self.closed || taken >= limit {
                 Some(ReleaseDelay::None)
@@ -195,7 +196,7 @@ impl State {
                     sorted.settle.release.push((ticket, delay));
                 }
                 (None, Some(claimed)) => {
-                    self.held.insert(delivery.run, Held { epoch: claimed.epoch, ticket });
+                    self.held.insert(delivery.run, Held { epoch: claimed.epoch, ticket, next: None });
                     sorted.start.push((delivery, claimed));
                 }
                 (None, None) => {
@@ -208,6 +209,27 @@ impl State {
             self.intake = Intake::Busy(sorted.claim.len());
         }
         sorted
+    }
+
+    /// A claim came in for a run that is held here already.
+    fn succeed(&mut self, successor: Successor, sorted: &mut Sorted) {
+        let Some(held) = self.held.get_mut(&successor.delivery.run) else { return };
+        let newest = held.next.as_ref().map_or(held.epoch, |next| next.claimed.epoch);
+        match successor.claimed.epoch.cmp(&newest) {
+            // A newer claim proves that the older one is gone. It waits: handed back, it would only be
+            // granted again at once.
+            std::cmp::Ordering::Greater => {
+                let run = successor.delivery.run;
+                match held.next.replace(Box::new(successor)) {
+                    Some(older) => older.give_up(&mut sorted.settle),
+                    None => sorted.lost.push(run),
+                }
+            }
+            // The same claim again: it is settled when its pass ends.
+            std::cmp::Ordering::Equal => {}
+            // An answer that was overtaken.
+            std::cmp::Ordering::Less => successor.give_up(&mut sorted.settle),
+        }
     }
 
     /// Whether this very delivery is the one under which its run is held.
@@ -234,7 +256,7 @@ impl State {
                     sorted.settle.release.push((ticket, ReleaseDelay::None));
                 }
                 Some(ClaimOutcome::Granted(claimed)) => {
-                    self.held.insert(delivery.run, Held { epoch: claimed.epoch, ticket });
+                    self.held.insert(delivery.run, Held { epoch: claimed.epoch, ticket, next: None });
                     sorted.start.push((delivery, *claimed));
                 }
                 // Idle time C minus the remaining lease: it comes again when that lease has lapsed.
@@ -265,21 +287,30 @@ impl State {
     }
 
     /// An execution ended, or is given up (then as [`Outcome::Interrupted`]).
-    pub(crate) fn ended(&mut self, run: RunId, outcome: Outcome) -> Settlement {
+    pub(crate) fn ended(&mut self, run: RunId, outcome: Outcome, now: Instant) -> Ended {
+        let Some(Held { epoch, ticket, next }) = self.held.remove(&run) else { return Ended::default() };
         let mut settle = Settlement::default();
-        let Some(Held { epoch, ticket }) = self.held.remove(&run) else { return settle };
         if outcome.settles_delivery() {
             settle.ack.push(ticket);
         } else {
             settle.hand_back.push(ClaimRef { run, epoch });
             settle.release.push((ticket, ReleaseDelay::None));
         }
-        settle
+        let next = match next {
+            // It waited unprolonged: it may be lost by now.
+            Some(next) if now.saturating_duration_since(next.sent) >= self.lease / 2 => {
+                next.give_up(&mut settle);
+                None
+            }
+            Some(next) => {
+                let held = Held { epoch: next.claimed.epoch, ticket: next.ticket(), next: None };
+                self.held.insert(run, held);
+                Some(*next)
+            }
+            None => None,
+        };
+        Ended { settle, next }
     }
-}
-
-fn claim_ref(claimed: &ClaimedRun) -> ClaimRef {
-    ClaimRef { run: claimed.record.id, epoch: claimed.epoch }
 }
 
 #[cfg(test)]

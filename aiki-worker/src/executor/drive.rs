@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,9 +12,10 @@ use aiki_core::{Timestamp, run::FailureCause};
 use tokio::task::coop;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::ReplayExecutor;
+use super::clock::PassClock;
 use super::quiet::Handler;
 use super::reporting::{Answer, close_of};
+use super::{ReplayExecutor, clean_up};
 use crate::active::Watch;
 use crate::trace;
 
@@ -34,6 +36,9 @@ pub(super) struct Drive<'a> {
     pub(super) watch: &'a Watch,
     pub(super) handler: Handler<'a>,
     pub(super) pass: Pass,
+    pub(super) clock: Arc<PassClock>,
+    /// The pass has got beyond what is on record: bodies may be under way.
+    pub(super) live: bool,
 }
 
 /// Why the driving ended.
@@ -114,29 +119,35 @@ impl Drive<'_> {
             Poll::Pending
         })
         .await;
-        // Bodies are told, and the handler's future is dropped, before anything else is awaited.
-        if !matches!(end, End::Closed(_)) {
-            self.handler.surround(false, || self.pass.rejected());
+        // Once the handler has returned there are no bodies.
+        self.live &= last.close.is_none();
+        // Nothing is written after a loss, so a report under way is dropped before bodies clean up.
+        if matches!(end, End::Lost | End::Refused(_)) {
+            sending.set(None);
+            self.clean_up(executor.lost_clean_up, None).await;
         }
         match end {
             End::Closed(close) => Outcome::Closed(close),
             End::Lost => Outcome::Closed(Close::Lost),
             End::Refused(error) => self.refused(last.seq + 1, error).await,
-            // An answer that is on its way is waited for: the worker limits how long.
             End::Interrupted => {
-                if let (Some(answer), Some(close)) = (sending.as_mut().as_pin_mut(), last.close)
-                    && answer.await == Answer::Written
-                {
-                    return Outcome::Closed(close);
-                }
-                Outcome::Interrupted
+                let answer = async {
+                    // An answer that is on its way is waited for: the worker limits how long.
+                    let close = last.close?;
+                    let answer = sending.as_mut().as_pin_mut()?.await;
+                    (answer == Answer::Written).then_some(close)
+                };
+                let (closed, ()) = tokio::join!(answer, self.clean_up(clean_up::STOPPED, Some(&scope.lost)));
+                closed.map_or(Outcome::Interrupted, Outcome::Closed)
             }
         }
     }
 
-    fn poll_pass(&mut self, cx: &mut Context<'_>) -> PassStep {
+    pub(super) fn poll_pass(&mut self, cx: &mut Context<'_>) -> PassStep {
         let silent = self.pass.is_silent();
-        self.handler.surround(silent, || self.pass.poll(cx))
+        let step = self.handler.surround(silent, || self.pass.poll(cx));
+        self.live |= !matches!(step, PassStep::Again);
+        step
     }
 
     /// Looks whether the handler has waited too long for something that is not durable. Whether the

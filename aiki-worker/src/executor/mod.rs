@@ -1,10 +1,13 @@
 //! Executing one claimed run: the handler is replayed, and what it brings forward is reported.
 
+mod clean_up;
+mod clock;
 mod drive;
 mod quiet;
 mod reporting;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aiki_core::replay::{MachineConfig, Pass};
 use aiki_core::server_client::ClaimedRun;
@@ -15,6 +18,8 @@ use async_trait::async_trait;
 use crate::active::{ActiveRuns, Watch};
 use crate::registry::Registry;
 use crate::trace;
+pub(crate) use clean_up::after_loss;
+use clock::PassClock;
 use drive::Drive;
 use quiet::Handler;
 
@@ -27,6 +32,8 @@ pub(crate) struct ReplayExecutor {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) machine: MachineConfig,
     pub(crate) fail_foreign_waits: bool,
+    /// How long bodies may clean up after the claim was lost.
+    pub(crate) lost_clean_up: Duration,
 }
 
 #[async_trait]
@@ -42,12 +49,15 @@ impl WorkflowExecutor for ReplayExecutor {
         let unwatched = Watch::default();
         let watch = active.as_ref().map_or(&unwatched, |active| &active.watch);
         let mut handler = Handler::new(&claim.record, watch, self.active.ticks);
+        let clock = Arc::new(PassClock::new(self.clock.clone()));
         // A handler may be a closure that works before it returns its future.
         let pass = handler.surround(claim.record.seen.is_some(), {
-            let clock = self.clock.clone();
+            let clock = clock.clone();
             let machine = self.machine;
             move || Pass::new(claim, &workflow, clock, machine)
         });
-        Drive { executor: self, run, epoch, workflow: workflow_key, scope, watch, handler, pass }.run().await
+        Drive { executor: self, run, epoch, workflow: workflow_key, scope, watch, handler, pass, clock, live: false }
+            .run()
+            .await
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use aiki_core::subscriber::Receipt;
 use tokio::time::{sleep, timeout};
 
+use crate::batch::{MAX_ITEMS, call_all};
 use crate::session::Session;
 use crate::trace;
 use crate::worker::Shared;
@@ -27,11 +28,16 @@ pub(super) async fn keep(shared: &Shared) -> Infallible {
             receipts.push(active.receipt.clone());
         }
         for (session, receipts) in sessions.into_values() {
-            match timeout(CALL_LIMIT, session.subscriber.heartbeat(&receipts)).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => trace::settle_failed(shared.name.as_str(), &error),
-                Err(elapsed) => trace::settle_failed(shared.name.as_str(), &elapsed),
-            }
+            let renewals = receipts.chunks(MAX_ITEMS).map(|receipts| renew(shared, &session, receipts));
+            call_all(renewals).await;
         }
+    }
+}
+
+async fn renew(shared: &Shared, session: &Session, receipts: &[Receipt]) {
+    match timeout(CALL_LIMIT, session.subscriber.heartbeat(receipts)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => trace::settle_failed(shared.name.as_str(), &error),
+        Err(elapsed) => trace::settle_failed(shared.name.as_str(), &elapsed),
     }
 }

@@ -4,10 +4,12 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aiki_core::ServerError;
 use aiki_core::server_client::{ClaimRef, ClaimStatus};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::active::Active;
+use crate::batch::{MAX_ITEMS, call_all};
 use crate::trace;
 use crate::worker::Shared;
 
@@ -33,33 +35,77 @@ pub(super) async fn keep(shared: &Shared) -> Infallible {
         }
         let active: Vec<Arc<Active>> =
             shared.active.all().into_iter().filter(|active| !active.scope.lost.is_cancelled()).collect();
-        let healthy = active.is_empty() || refresh(shared, &active, fence, &mut failures).await;
+        let beat = refresh(shared, &active, fence).await;
+        failures = beat.tell(shared, failures);
         cut_off(shared, fence);
-        next_beat = Instant::now() + if healthy { settings.heartbeat } else { settings.heartbeat / RETRY_PART };
+        let pause = if failures == 0 { settings.heartbeat } else { settings.heartbeat / RETRY_PART };
+        next_beat = Instant::now() + pause;
     }
 }
 
-/// Prolongs all claims in one call. Whether the server answered.
-async fn refresh(shared: &Shared, active: &[Arc<Active>], fence: Duration, failures: &mut u32) -> bool {
-    let claims: Vec<ClaimRef> = active.iter().map(|active| active.claim).collect();
+/// What came of prolonging all claims.
+#[derive(Default)]
+struct Beat {
+    /// The last call that failed and may succeed later.
+    failed: Option<String>,
+    /// The last call that was refused for good, and how many claims were.
+    refused: Option<ServerError>,
+    refused_claims: usize,
+}
+
+impl Beat {
+    /// Says what went wrong and holds intake up while claims are refused. Failures in a row.
+    fn tell(self, shared: &Shared, failures: u32) -> u32 {
+        let worker = shared.name.as_str();
+        let refused = self.refused.is_some();
+        shared.control.send_if_modified(|control| std::mem::replace(&mut control.refused, refused) != refused);
+        if let Some(error) = &self.refused {
+            trace::refresh_refused(worker, error, self.refused_claims);
+        }
+        if let Some(error) = &self.failed {
+            trace::refresh_failed(worker, error, failures.saturating_add(1));
+        }
+        if refused || self.failed.is_some() { failures.saturating_add(1) } else { 0 }
+    }
+}
+
+/// Prolongs all claims, in as few calls as the server takes. All of them together end before the first
+/// claim could no longer be relied on.
+async fn refresh(shared: &Shared, active: &[Arc<Active>], fence: Duration) -> Beat {
     let first_fenced = active.iter().map(|active| remaining(shared, active, fence)).min().unwrap_or(fence);
-    let limit = shared.settings.heartbeat.min(first_fenced);
+    let deadline = Instant::now() + shared.settings.heartbeat.min(first_fenced);
+    let calls = active.chunks(MAX_ITEMS).map(|active| prolong(shared, active, deadline));
+    let mut beat = Beat::default();
+    for result in call_all(calls).await {
+        match result {
+            Ok(()) => {}
+            Err(Trouble::Passing(error)) => beat.failed = Some(error),
+            Err(Trouble::Lasting(error, claims)) => {
+                beat.refused = Some(error);
+                beat.refused_claims += claims;
+            }
+        }
+    }
+    beat
+}
+
+enum Trouble {
+    Passing(String),
+    /// The server's word on so many claims.
+    Lasting(ServerError, usize),
+}
+
+/// Prolongs these claims in one call.
+async fn prolong(shared: &Shared, active: &[Arc<Active>], deadline: Instant) -> Result<(), Trouble> {
+    let claims: Vec<ClaimRef> = active.iter().map(|active| active.claim).collect();
     let sent = shared.active.ticks.now();
     let call = shared.server().refresh_runs(&shared.name, &claims, shared.settings.lease);
-    let statuses = match timeout(limit, call).await {
+    let statuses = match timeout_at(deadline, call).await {
         Ok(Ok(statuses)) => statuses,
-        Ok(Err(error)) => {
-            *failures += 1;
-            trace::refresh_failed(shared.name.as_str(), &error, *failures);
-            return false;
-        }
-        Err(elapsed) => {
-            *failures += 1;
-            trace::refresh_failed(shared.name.as_str(), &elapsed, *failures);
-            return false;
-        }
+        Ok(Err(error)) if error.is_transient() => return Err(Trouble::Passing(error.to_string())),
+        Ok(Err(error)) => return Err(Trouble::Lasting(error, claims.len())),
+        Err(elapsed) => return Err(Trouble::Passing(elapsed.to_string())),
     };
-    *failures = 0;
     for (active, status) in active.iter().zip(statuses) {
         match status {
             ClaimStatus::Held => active.confirm(sent),
@@ -71,7 +117,7 @@ async fn refresh(shared: &Shared, active: &[Arc<Active>], fence: Duration, failu
             ClaimStatus::Lost => {}
         }
     }
-    true
+    Ok(())
 }
 
 /// Time until the claim can no longer be relied on. Runs that were stopped do not count.

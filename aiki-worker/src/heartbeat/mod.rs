@@ -4,6 +4,8 @@ mod deliveries;
 mod leases;
 mod watchdog;
 
+pub(crate) use leases::fence;
+
 use std::sync::Arc;
 use std::thread;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aiki_core::name::{Name, WorkflowKey};
@@ -31,6 +31,14 @@ pub(crate) struct Faults {
     pub(crate) claim_batches: Mutex<Vec<usize>>,
     /// Refreshes sent.
     pub(crate) refreshes: AtomicUsize,
+    /// Claims prolonged in one call.
+    pub(crate) refresh_batches: Mutex<Vec<usize>>,
+    /// Claims given back in one call.
+    pub(crate) release_batches: Mutex<Vec<usize>>,
+    /// Claims are prolonged for nobody, whatever is tried.
+    pub(crate) refuses_refresh: AtomicBool,
+    /// The answers to claims come so many milliseconds after the server has granted them.
+    pub(crate) slow_claims: AtomicU64,
 }
 
 pub(crate) struct Faulty {
@@ -43,6 +51,13 @@ impl Faulty {
         let faults = Arc::new(Faults::default());
         let faulty = Faulty { inner: client.server().clone(), faults: faults.clone() };
         (Client::new(faulty), faults)
+    }
+
+    async fn late(&self) {
+        let ms = self.faults.slow_claims.load(Ordering::SeqCst);
+        if ms > 0 {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+        }
     }
 
     async fn gate(&self) -> Result<(), ServerError> {
@@ -91,11 +106,15 @@ impl ServerClient for Faulty {
     async fn claim_runs(&self, request: ClaimRuns) -> Result<Vec<ClaimOutcome>, ServerError> {
         self.gate().await?;
         self.faults.claim_batches.lock().unwrap().push(request.runs.len());
-        self.inner.claim_runs(request).await
+        let outcomes = self.inner.claim_runs(request).await;
+        self.late().await;
+        outcomes
     }
     async fn claim_ready(&self, request: ClaimReady) -> Result<Vec<ClaimedRun>, ServerError> {
         self.gate().await?;
-        self.inner.claim_ready(request).await
+        let claimed = self.inner.claim_ready(request).await;
+        self.late().await;
+        claimed
     }
     async fn refresh_runs(
         &self,
@@ -104,11 +123,16 @@ impl ServerClient for Faulty {
         lease: Duration,
     ) -> Result<Vec<ClaimStatus>, ServerError> {
         self.gate().await?;
+        if self.faults.refuses_refresh.load(Ordering::SeqCst) && !claims.is_empty() {
+            return Err(ServerError::Invalid("no such lease".into()));
+        }
         self.faults.refreshes.fetch_add(1, Ordering::SeqCst);
+        self.faults.refresh_batches.lock().unwrap().push(claims.len());
         self.inner.refresh_runs(worker, claims, lease).await
     }
     async fn release_runs(&self, worker: &Name, claims: &[ClaimRef]) -> Result<Vec<ClaimStatus>, ServerError> {
         self.gate().await?;
+        self.faults.release_batches.lock().unwrap().push(claims.len());
         self.inner.release_runs(worker, claims).await
     }
     async fn report(&self, report: Report) -> Result<ReportReceipt, ServerError> {
