@@ -1,11 +1,18 @@
 //! Announces ready runs through the publisher.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
 
-use aiki_core::{Publisher, ReadyRun, RunId, Timestamp};
+use aiki_core::rank::republish_backoff;
+use aiki_core::{PublishReport, Publisher, ReadyRun, RunId, Timestamp};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
+use crate::panic::panic_text;
 use crate::readers::Readers;
 use crate::storage::QueuedPlace;
 
@@ -13,6 +20,25 @@ use crate::storage::QueuedPlace;
 const BATCH_LIMIT: usize = 512;
 /// At most so many runs wait to be announced. The rest is announced again by its age.
 const QUEUE_LIMIT: usize = 100_000;
+
+/// Pause before a failed announcement is repeated; doubles. When it would reach the time after which a
+/// run is announced by its age, it is left to that.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// A run to be announced.
+#[derive(Debug)]
+struct Waiting {
+    run: ReadyRun,
+    /// The pause before it is announced again, should this fail.
+    pause: Duration,
+}
+
+/// Announcements that failed, by the time of the next try.
+#[derive(Debug, Default)]
+struct Failed {
+    by_time: BTreeMap<(Instant, u64), Waiting>,
+    next: u64,
+}
 
 /// Ready runs on their way to the publisher.
 #[derive(Debug, Default)]
@@ -42,17 +68,23 @@ impl Announcer {
         }
     }
 
-    async fn next_batch(&self) -> Vec<ReadyRun> {
+    /// What is to be announced next: failed ones whose time has come, then new ones.
+    async fn next_batch(&self, failed: &mut Failed) -> Vec<Waiting> {
         loop {
-            let batch: Vec<_> = {
+            let mut batch = failed.take_due(BATCH_LIMIT);
+            {
                 let mut waiting = self.waiting();
-                let count = waiting.len().min(BATCH_LIMIT);
-                waiting.drain(..count).collect()
-            };
+                let count = waiting.len().min(BATCH_LIMIT - batch.len());
+                batch.extend(waiting.drain(..count).map(|run| Waiting { run, pause: FIRST_PAUSE }));
+            }
             if !batch.is_empty() {
                 return batch;
             }
-            self.filled.notified().await;
+            match failed.earliest() {
+                None => self.filled.notified().await,
+                // Either way the loop looks again.
+                Some(at) => drop(tokio::time::timeout_at(at, self.filled.notified()).await),
+            }
         }
     }
 
@@ -88,9 +120,10 @@ impl Announcer {
         readers: Readers,
         mut more: Option<QueuedPlace>,
     ) {
+        let mut failed = Failed::default();
         loop {
-            let batch = self.next_batch().await;
-            publish(&*publisher, &batch).await;
+            let batch = self.next_batch(&mut failed).await;
+            publish(&*publisher, batch, &mut failed).await;
             if let Some(after) = more {
                 more = self.load(&readers, after).await;
             }
@@ -98,10 +131,70 @@ impl Announcer {
     }
 }
 
-async fn publish(publisher: &dyn Publisher, runs: &[ReadyRun]) {
-    let report = publisher.publish(runs).await;
-    if let Some((run, reason)) = report.failed.first() {
-        let failed = report.failed.len();
-        tracing::warn!(failed, %run, reason, "runs could not be announced; they are announced again by their age");
+impl Failed {
+    fn earliest(&self) -> Option<Instant> {
+        self.by_time.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    fn take_due(&mut self, limit: usize) -> Vec<Waiting> {
+        let now = Instant::now();
+        let mut due = Vec::new();
+        while due.len() < limit
+            && let Some(first) = self.by_time.first_entry()
+            && first.key().0 <= now
+        {
+            due.push(first.remove());
+        }
+        due
+    }
+
+    /// Keeps a run for another try; `false` when it is left to its age.
+    fn keep(&mut self, Waiting { run, pause }: Waiting) -> bool {
+        if pause >= republish_backoff(Duration::ZERO) || self.by_time.len() >= QUEUE_LIMIT {
+            return false;
+        }
+        self.next += 1;
+        self.by_time.insert((Instant::now() + pause, self.next), Waiting { run, pause: pause * 2 });
+        true
+    }
+}
+
+async fn publish(publisher: &dyn Publisher, batch: Vec<Waiting>, failed: &mut Failed) {
+    let runs: Vec<_> = batch.iter().map(|waiting| waiting.run.clone()).collect();
+    let report = publish_guarded(publisher, &runs).await;
+    let Some((run, reason)) = report.failed.first() else { return };
+    let count = report.failed.len();
+    let mut batch: HashMap<_, _> = batch.into_iter().map(|waiting| (waiting.run.id, waiting)).collect();
+    let again = report.failed.iter().filter_map(|(run, _)| batch.remove(run));
+    let again = again.map(|waiting| failed.keep(waiting)).filter(|kept| *kept).count();
+    tracing::warn!(
+        failed = count,
+        again,
+        %run,
+        reason,
+        "runs could not be announced; most are tried again soon, the rest is announced by its age"
+    );
+}
+
+/// A publisher that panics has announced nothing.
+async fn publish_guarded(publisher: &dyn Publisher, runs: &[ReadyRun]) -> PublishReport {
+    let mut publishing = None;
+    let guarded = poll_fn(|context| {
+        // The future is dropped after a panic, never polled again.
+        let poll =
+            AssertUnwindSafe(|| publishing.get_or_insert_with(|| publisher.publish(runs)).as_mut().poll(context));
+        match catch_unwind(poll) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(report)) => Poll::Ready(Ok(report)),
+            Err(panic) => Poll::Ready(Err(panic)),
+        }
+    });
+    match guarded.await {
+        Ok(report) => report,
+        Err(panic) => {
+            let reason = format!("the publisher panicked: {}", panic_text(&*panic));
+            tracing::error!(reason, "announcements go on");
+            PublishReport { failed: runs.iter().map(|run| (run.id, reason.clone())).collect() }
+        }
     }
 }

@@ -29,6 +29,28 @@ pub enum ServerStartError {
         /// The database file.
         path: PathBuf,
     },
+    /// What was given is not the path of a file.
+    #[error(
+        "`{path}` is not the path of a database file: {reason}. Give the plain path of a file, or keep the runs in \
+         memory with `Server::in_memory()` or `Server::builder().memory()`"
+    )]
+    NotAPath {
+        /// What was given.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// SQLite cannot have its write-ahead log beside the file.
+    #[error(
+        "{path} cannot have a write-ahead log, its journal mode stays `{mode}`: move the file to a local disk whose \
+         file system has locks and shared memory"
+    )]
+    NoLog {
+        /// The database file.
+        path: PathBuf,
+        /// SQLite's name of the mode.
+        mode: String,
+    },
     /// The file is something else.
     #[error("{path} is not a database of Aiki ({reason}): give the server another file, or move this one away")]
     NotADatabase {
@@ -60,7 +82,7 @@ pub enum ServerStartError {
         path: PathBuf,
     },
     /// The file cannot be opened, read or written.
-    #[error("{path} cannot be used: {reason}")]
+    #[error("{path} cannot be used ({reason}): see that it is a file that this program may read and write")]
     File {
         /// The file.
         path: PathBuf,
@@ -68,10 +90,10 @@ pub enum ServerStartError {
         reason: String,
     },
     /// The store was opened but cannot be read.
-    #[error("the store cannot be read: {0}")]
+    #[error("the store was opened but cannot be read: {0}")]
     Store(String),
     /// A thread could not be started.
-    #[error("the server's thread cannot be started: {0}")]
+    #[error("the server's thread cannot be started ({0}): raise the limit of threads of this process")]
     Thread(std::io::Error),
 }
 
@@ -117,6 +139,9 @@ impl ServerBuilder {
     /// Keeps the runs in a SQLite database. The file is created when it is not there; its folder must
     /// be. Only one server at a time may have it open; the lock is a file of the same name plus
     /// `.lock`. An acknowledged request survives a crash and a power cut.
+    ///
+    /// A plain path: `:memory:`, `file:` and `sqlite:` addresses and options behind a `?` are refused at
+    /// the start.
     #[cfg(feature = "sqlite")]
     pub fn sqlite(mut self, path: impl Into<PathBuf>) -> Self {
         self.store = StoreChoice::Sqlite(crate::storage::sqlite::Options { path: path.into(), page_limit: None });
@@ -161,6 +186,9 @@ impl ServerBuilder {
     /// Opens the store and starts the server's timers and announcements on the current tokio runtime.
     /// What was queued when the server last stopped is announced at once.
     ///
+    /// Cancel safety: when the future is dropped, what was started is stopped and the store is free again,
+    /// at the latest once the file that was being opened is open.
+    ///
     /// # Errors
     /// [`ServerStartError`] when the store cannot be used.
     ///
@@ -190,18 +218,8 @@ impl ServerBuilder {
                 (LaneHandle::on_thread(lane).map_err(ServerStartError::Thread)?, Readers::Pool(Arc::new(pool)))
             }
         };
-        let mut daemons = Vec::new();
-        if let (Some(announcer), Some(publisher)) = (&effects.announcer, self.publisher) {
-            let more = announcer.preload(&readers).await;
-            daemons.push(runtime.spawn(Announcer::run(Arc::clone(announcer), publisher, readers.clone(), more)));
-        }
-        match orphans::take_back(&readers, &lane).await {
-            Ok(0) => {}
-            Ok(runs) => tracing::info!(runs, "took back runs that workers of the last process held"),
-            Err(error) => tracing::warn!(%error, "runs of the last process stay claimed until their leases lapse"),
-        }
-        daemons.push(runtime.spawn(Arc::clone(&effects.timer).run(Arc::clone(&self.clock), lane.clone())));
-        Ok(Server::new(Arc::new(Inner {
+        // From here on the parts have an owner that stops them when this future is dropped.
+        let inner = Inner {
             lane,
             readers,
             clock: self.clock,
@@ -210,8 +228,20 @@ impl ServerBuilder {
             workers: Arc::clone(&effects.workers),
             payload_limit: self.payload_limit,
             closed: watch::Sender::new(false),
-            daemons: Mutex::new(daemons),
-        })))
+            daemons: Mutex::default(),
+        };
+        let (lane, readers) = (&inner.lane, &inner.readers);
+        if let (Some(announcer), Some(publisher)) = (&effects.announcer, self.publisher) {
+            let more = announcer.preload(readers).await;
+            inner.keep(runtime.spawn(Announcer::run(Arc::clone(announcer), publisher, readers.clone(), more)));
+        }
+        match orphans::take_back(readers, lane).await {
+            Ok(0) => {}
+            Ok(runs) => tracing::info!(runs, "took back runs that workers of the last process held"),
+            Err(error) => tracing::warn!(%error, "runs of the last process stay claimed until their leases lapse"),
+        }
+        inner.keep(runtime.spawn(Arc::clone(&effects.timer).run(Arc::clone(&inner.clock), lane.clone())));
+        Ok(Server::new(Arc::new(inner)))
     }
 }
 

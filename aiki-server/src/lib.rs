@@ -34,6 +34,7 @@ mod lane;
 mod local_client;
 mod operation;
 mod orphans;
+mod panic;
 mod readers;
 mod record;
 mod server;

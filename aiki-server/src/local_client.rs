@@ -40,8 +40,18 @@ impl LocalClient {
         record::fold(run, &self.server.readers.pages(run).await?)
     }
 
-    async fn granted(&self, run: StoredRun, lease: Duration) -> Result<ClaimedRun, ServerError> {
-        Ok(ClaimedRun { record: self.fold(&run).await?, epoch: run.head.epoch, lease })
+    /// What the worker gets to see of a granted claim; `None` when the run's history cannot be read.
+    /// The claim then stands without a worker until its lease lapses: given back at once, the run would
+    /// be ready at once and go round in a circle.
+    async fn granted(&self, run: StoredRun, lease: Duration) -> Option<ClaimedRun> {
+        match self.fold(&run).await {
+            Ok(record) => Some(ClaimedRun { record, epoch: run.head.epoch, lease }),
+            Err(error) => {
+                let run = run.head.id;
+                tracing::error!(%run, %error, "a claimed run cannot be read; it is tried again in {lease:?}");
+                None
+            }
+        }
     }
 
     fn seen(&self, worker: &Name) {
@@ -124,7 +134,10 @@ impl ServerClient for LocalClient {
         let mut outcomes = Vec::with_capacity(answers.len());
         for answer in answers {
             outcomes.push(match answer {
-                ClaimAnswer::Granted(run) => ClaimOutcome::Granted(Box::new(self.granted(*run, lease).await?)),
+                ClaimAnswer::Granted(run) => match self.granted(*run, lease).await {
+                    Some(claimed) => ClaimOutcome::Granted(Box::new(claimed)),
+                    None => ClaimOutcome::Owned { remaining: lease },
+                },
                 ClaimAnswer::Owned(remaining) => ClaimOutcome::Owned { remaining },
                 ClaimAnswer::Done => ClaimOutcome::Done,
             });
@@ -143,7 +156,7 @@ impl ServerClient for LocalClient {
         self.seen(&worker);
         let mut claimed = Vec::with_capacity(runs.len());
         for run in runs {
-            claimed.push(self.granted(run, lease).await?);
+            claimed.extend(self.granted(run, lease).await);
         }
         Ok(claimed)
     }

@@ -65,7 +65,7 @@ impl Readers {
 
     /// A run by its id.
     pub(crate) async fn load(&self, id: RunId) -> Result<Option<StoredRun>, ServerError> {
-        Ok(self.read(move |store| store.load(&[id])).await?.pop().flatten())
+        Ok(self.read(move |store| store.load(&[id])?.pop().transpose()).await?.flatten())
     }
 
     /// The pages of a run's history that are not in its row. They never change.

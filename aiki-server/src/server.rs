@@ -38,6 +38,11 @@ impl Inner {
         let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
     }
 
+    /// Stops this task with the server.
+    pub(crate) fn keep(&self, daemon: JoinHandle<()>) {
+        self.daemons.lock().unwrap_or_else(PoisonError::into_inner).push(daemon);
+    }
+
     fn stop_daemons(&self) -> Vec<JoinHandle<()>> {
         self.closed.send_replace(true);
         let daemons = std::mem::take(&mut *self.daemons.lock().unwrap_or_else(PoisonError::into_inner));

@@ -65,7 +65,7 @@ impl Timer {
             self.earliest.store(u64::MAX, Ordering::SeqCst);
             let done = lane.call(Due { limit: BATCH_LIMIT }).await?;
             self.arm(done.next.unwrap_or(Timestamp::MAX));
-            if done.count < BATCH_LIMIT {
+            if !done.more {
                 return Ok(());
             }
         }

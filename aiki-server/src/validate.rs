@@ -19,9 +19,9 @@ fn invalid(reason: impl ToString) -> ServerError {
 
 pub(crate) fn name(what: &str, name: &str) -> Result<(), ServerError> {
     match name.len() {
-        0 => Err(invalid(format!("{what} is empty"))),
+        0 => Err(invalid(format!("{what} is empty: give one of 1 to {MAX_NAME} bytes"))),
         1..=MAX_NAME => Ok(()),
-        len => Err(invalid(format!("{what} has {len} bytes, the limit is {MAX_NAME}"))),
+        len => Err(invalid(format!("{what} has {len} bytes, the limit is {MAX_NAME}: give a shorter one"))),
     }
 }
 
@@ -36,14 +36,15 @@ pub(crate) fn worker(worker: &Name) -> Result<(), ServerError> {
 
 pub(crate) fn items(what: &str, count: usize) -> Result<(), ServerError> {
     if count > MAX_ITEMS {
-        return Err(invalid(format!("{count} {what} in one request, the limit is {MAX_ITEMS}")));
+        return Err(invalid(format!("{count} {what} in one request: send at most {MAX_ITEMS} at a time")));
     }
     Ok(())
 }
 
 pub(crate) fn lease(lease: Duration) -> Result<(), ServerError> {
     if lease.is_zero() || lease > MAX_LEASE {
-        return Err(invalid(format!("the lease is {lease:?}: it must be more than 0 and at most {MAX_LEASE:?}")));
+        let hours = MAX_LEASE.as_secs() / 3_600;
+        return Err(invalid(format!("a lease of {lease:?}: ask for more than 0 and for at most {hours} hours")));
     }
     Ok(())
 }
@@ -84,5 +85,27 @@ pub(crate) fn payload(transition: &Transition) -> Option<&Payload> {
         Transition::TaskParked { error, .. } | Transition::TaskFailed { error, .. } => error.data.as_ref(),
         Transition::Failed { cause } | Transition::RetryScheduled { cause, .. } => cause.error()?.data.as_ref(),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_list_says_how_many_fit() {
+        assert_eq!(items("claims", 1_000), Ok(()));
+        let error = items("claims", 1_001).unwrap_err().to_string();
+        assert!(error.contains("1001 claims") && error.contains("send at most 1000 at a time"), "{error}");
+    }
+
+    #[test]
+    fn refused_names_and_leases_say_what_would_do() {
+        let too_long = name("the worker's name", &"w".repeat(257)).unwrap_err().to_string();
+        assert!(too_long.contains("257 bytes") && too_long.contains("give a shorter one"), "{too_long}");
+        let empty = name("the worker's name", "").unwrap_err().to_string();
+        assert!(empty.contains("1 to 256 bytes"), "{empty}");
+        let endless = lease(Duration::from_secs(86_401)).unwrap_err().to_string();
+        assert!(endless.contains("at most 24 hours"), "{endless}");
     }
 }

@@ -232,3 +232,22 @@ async fn a_reopened_store_has_every_run_and_goes_on() {
     second.server.close().await;
     assert_intact(&path);
 }
+
+#[tokio::test]
+async fn a_claim_that_was_granted_again_is_fenced_after_a_restart() {
+    let (_folder, path) = scratch();
+    let first = Sqlite::open(&path, Arc::default()).await;
+    let run = create(&first.client()).await;
+    // The first answer was lost on its way.
+    claim(&first.client(), "w", run).await;
+    let mut stale = claim(&first.client(), "w", run).await;
+    let clock = first.clock.clone();
+    first.server.close().await;
+
+    let second = Sqlite::open(&path, clock).await;
+    let successor = claim(&second.client(), "v", run).await;
+    assert!(successor.claimed.epoch > stale.claimed.epoch, "two claims of the same number");
+    let late = stale.next(vec![Transition::Completed { output: None }]);
+    assert_eq!(second.client().server().report(late).await, Err(ServerError::ClaimLost(run)));
+    successor.finish().await;
+}

@@ -35,6 +35,7 @@ macro_rules! server_conformance {
             claim::two_workers_fight_and_one_wins,
             claim::a_claimed_run_is_owned_and_an_ended_one_is_done,
             claim::answers_come_in_the_order_of_the_request,
+            claim::a_claim_whose_answer_was_lost_is_granted_again,
             claim::ready_runs_come_by_urgency_and_then_by_age,
             claim::ready_runs_of_other_versions_and_pools_are_left_alone,
             claim::an_expired_lease_is_recovered_and_announced,

@@ -11,9 +11,10 @@ use aiki_core::{Name, RunId, ServerError, Timestamp};
 use aiki_runtime::Entropy;
 
 use super::TAIL_LIMIT;
+use super::aside::Aside;
 use super::cache::Cache;
 use crate::effects::{Before, Change};
-use crate::storage::{ReadyQuery, ReferenceKey, RunWrite, Storage, StoredRun};
+use crate::storage::{ReadyQuery, ReferenceKey, RunWrite, Storage, StorageError, StoredRun};
 
 /// A run on the desk.
 pub(super) struct OpenRun {
@@ -54,12 +55,21 @@ pub(crate) enum Edit<T> {
 pub(crate) struct DueRuns {
     pub(crate) runs: Vec<(Name, RunId)>,
     pub(crate) next: Option<Timestamp>,
+    /// Whether there may be more that are due by now.
+    pub(crate) more: bool,
+}
+
+/// What the lane remembers between two batches. All of it can be had from the store again.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    pub(super) cache: Cache,
+    pub(super) aside: Aside,
 }
 
 pub(crate) struct Desk<'a> {
     now: Timestamp,
     storage: &'a mut dyn Storage,
-    cache: &'a mut Cache,
+    memory: &'a mut Memory,
     ids: &'a mut RunIdSource,
     entropy: &'a dyn Entropy,
     runs: HashMap<RunId, OpenRun>,
@@ -75,22 +85,23 @@ impl<'a> Desk<'a> {
     pub(super) fn new(
         now: Timestamp,
         storage: &'a mut dyn Storage,
-        cache: &'a mut Cache,
+        memory: &'a mut Memory,
         ids: &'a mut RunIdSource,
         entropy: &'a dyn Entropy,
         touched: &mut Vec<RunId>,
     ) -> Result<Self, ServerError> {
         let (runs, references) = (HashMap::with_capacity(touched.len()), HashMap::new());
-        let mut desk = Self { now, storage, cache, ids, entropy, runs, references, entries: Vec::new(), broken: None };
+        let mut desk = Self { now, storage, memory, ids, entropy, runs, references, entries: Vec::new(), broken: None };
         desk.fetch(touched)?;
         Ok(desk)
     }
 
-    /// Brings runs to the desk that are not there yet. Ids without a run are left out.
-    fn fetch(&mut self, wanted: &mut Vec<RunId>) -> Result<(), ServerError> {
+    /// Brings runs to the desk that are not there yet. Ids without a run are left out, and so are runs
+    /// that cannot be read; the last of these is answered.
+    fn fetch(&mut self, wanted: &mut Vec<RunId>) -> Result<Option<StorageError>, ServerError> {
         wanted.retain(|id| match self.runs.entry(*id) {
             Slot::Occupied(_) => false,
-            Slot::Vacant(slot) => match self.cache.take(*id) {
+            Slot::Vacant(slot) => match self.memory.cache.take(*id) {
                 Some(run) => {
                     slot.insert(OpenRun::loaded(run));
                     false
@@ -98,12 +109,28 @@ impl<'a> Desk<'a> {
                 None => true,
             },
         });
+        let mut damage = None;
         if !wanted.is_empty() {
-            for run in self.storage.load(wanted)?.into_iter().flatten() {
-                self.runs.entry(run.head.id).or_insert_with(|| OpenRun::loaded(run));
+            for (id, row) in wanted.iter().zip(self.storage.load(wanted)?) {
+                match row {
+                    Ok(Some(run)) => drop(self.runs.entry(*id).or_insert_with(|| OpenRun::loaded(run))),
+                    Ok(None) => {}
+                    Err(error) => {
+                        self.memory.aside.put(*id, &error);
+                        damage = Some(error);
+                    }
+                }
             }
         }
-        Ok(())
+        Ok(damage)
+    }
+
+    /// Brings what a list named to the desk, without what was left aside; answers what is there.
+    fn fetch_listed(&mut self, mut ids: Vec<RunId>) -> Result<Vec<RunId>, ServerError> {
+        ids.retain(|id| !self.memory.aside.has(id));
+        self.fetch(&mut ids.clone())?;
+        ids.retain(|id| self.runs.contains_key(id));
+        Ok(ids)
     }
 
     /// The time of this batch.
@@ -122,8 +149,10 @@ impl<'a> Desk<'a> {
     }
 
     fn open(&mut self, namespace: &Name, id: RunId) -> Result<&mut OpenRun, ServerError> {
-        if !self.runs.contains_key(&id) {
-            self.fetch(&mut vec![id])?;
+        if !self.runs.contains_key(&id)
+            && let Some(damage) = self.fetch(&mut vec![id])?
+        {
+            return Err(damage.into());
         }
         self.runs.get_mut(&id).filter(|open| open.run.head.namespace == *namespace).ok_or(ServerError::RunNotFound(id))
     }
@@ -185,11 +214,19 @@ impl<'a> Desk<'a> {
         // instead, and ask for so many more.
         let changed: Vec<RunId> =
             self.runs.iter().filter(|(_, open)| open.before.is_some()).map(|(id, _)| *id).collect();
-        let mut ids = self.storage.ready(query, limit + changed.len())?;
-        ids.extend(changed);
-        self.fetch(&mut ids.clone())?;
+        let wanted = limit + changed.len();
+        let ids = loop {
+            let aside = self.memory.aside.count();
+            let listed = self.storage.ready(query, wanted + aside)?;
+            let ids = self.fetch_listed(listed)?;
+            // What was found unreadable just now took the place of others.
+            if self.memory.aside.count() == aside {
+                break ids;
+            }
+        };
         let mut found: Vec<_> = ids
             .iter()
+            .chain(&changed)
             .filter_map(|id| self.runs.get(id))
             .filter(|open| query.matches(&open.run.head))
             .map(|open| (open.run.head.rank(), open.run.head.id))
@@ -201,11 +238,16 @@ impl<'a> Desk<'a> {
 
     /// Runs whose stored due time has come, the earliest first, and when the next one is due.
     pub(crate) fn due(&mut self, limit: usize) -> Result<DueRuns, ServerError> {
-        let ids = self.storage.due(self.now, limit)?;
+        let aside = self.memory.aside.count();
+        let listed = self.storage.due(self.now, limit + aside)?;
         let next = self.storage.next_due(self.now)?;
-        self.fetch(&mut ids.clone())?;
+        let full = listed.len() >= limit + aside;
+        let ids = self.fetch_listed(listed)?;
+        // Going on has to lead somewhere: to runs that move on, or to unreadable ones that are left
+        // aside from now on.
+        let more = full && (!ids.is_empty() || self.memory.aside.count() > aside);
         let namespace = |id: &RunId| self.runs.get(id).map(|open| (open.run.head.namespace.clone(), *id));
-        Ok(DueRuns { runs: ids.iter().filter_map(namespace).collect(), next })
+        Ok(DueRuns { runs: ids.iter().filter_map(namespace).collect(), next, more })
     }
 
     /// Ends the planning.

@@ -20,8 +20,34 @@ pub(crate) enum LaneHandle {
 }
 
 pub(crate) struct LaneThread {
-    queue: Queue,
+    queue: Arc<Queue>,
     thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl LaneThread {
+    fn start(lane: Lane) -> std::io::Result<Self> {
+        let queue = Arc::new(Queue::new());
+        // The thread holds the queue only: it does not keep its own handle alive.
+        let own = Arc::clone(&queue);
+        let thread = std::thread::Builder::new().name("aiki-lane".into()).spawn(move || own.serve(lane))?;
+        Ok(Self { queue, thread: Mutex::new(Some(thread)) })
+    }
+
+    fn close(&self) {
+        self.queue.close();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of the commit lane had panicked");
+        }
+    }
+}
+
+impl Drop for LaneThread {
+    fn drop(&mut self) {
+        self.close();
+    }
 }
 
 impl<O: Operation> Job for Planned<O> {
@@ -41,13 +67,9 @@ impl<O: Operation> Job for Planned<O> {
 }
 
 impl LaneHandle {
-    /// Starts the thread.
+    /// Starts the thread. It ends when the last handle is gone, or with [`close`](Self::close).
     pub(crate) fn on_thread(lane: Lane) -> std::io::Result<Self> {
-        let shared = Arc::new(LaneThread { queue: Queue::new(), thread: Mutex::new(None) });
-        let own = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("aiki-lane".into()).spawn(move || own.queue.serve(lane))?;
-        *shared.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
-        Ok(LaneHandle::Thread(shared))
+        Ok(LaneHandle::Thread(Arc::new(LaneThread::start(lane)?)))
     }
 
     /// Plans and commits an operation. Dropping the future leaves open whether it took effect.
@@ -78,15 +100,7 @@ impl LaneHandle {
     pub(crate) fn close(&self) {
         match self {
             LaneHandle::Inline(lane) => drop(lane.lock().unwrap_or_else(PoisonError::into_inner).take()),
-            LaneHandle::Thread(lane) => {
-                lane.queue.close();
-                let thread = lane.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-                if let Some(thread) = thread
-                    && thread.join().is_err()
-                {
-                    tracing::error!("the thread of the commit lane panicked");
-                }
-            }
+            LaneHandle::Thread(lane) => lane.close(),
         }
     }
 }

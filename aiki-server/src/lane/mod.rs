@@ -2,21 +2,26 @@
 //! under way are planned one after the other, committed in one transaction and answered together.
 //! There is no window in which it waits for more.
 
+mod aside;
 mod cache;
 mod desk;
+#[cfg(test)]
+mod double;
 mod handle;
 mod queue;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use aiki_core::id::RunIdSource;
-use aiki_core::{Clock, RunId, ServerError};
+use aiki_core::{Clock, RunId, ServerError, Timestamp};
 use aiki_runtime::Entropy;
 
 use crate::effects::Effects;
 use crate::operation::Operation;
+use crate::panic::panic_text;
 use crate::storage::{Storage, StorageError};
-use cache::Cache;
+use desk::Memory;
 pub(crate) use desk::{Desk, DueRuns, Edit};
 pub(crate) use handle::LaneHandle;
 
@@ -54,7 +59,7 @@ impl<O: Operation> Planned<O> {
 /// Plans and commits.
 pub(crate) struct Lane {
     storage: Box<dyn Storage>,
-    cache: Cache,
+    memory: Memory,
     ids: RunIdSource,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -71,16 +76,36 @@ impl Lane {
         effects: Arc<Effects>,
     ) -> Result<Self, StorageError> {
         let ids = storage.last_id()?.map_or_else(RunIdSource::default, RunIdSource::after);
-        Ok(Self { storage, cache: Cache::default(), ids, clock, entropy, effects, touched: Vec::new() })
+        Ok(Self { storage, memory: Memory::default(), ids, clock, entropy, effects, touched: Vec::new() })
     }
 
     pub(crate) fn storage(&mut self) -> &mut dyn Storage {
         &mut *self.storage
     }
 
-    /// Works on a batch. When it cannot be committed as a whole, each of its requests is tried alone,
-    /// so that a bad one does not fail the others.
+    /// Works on a batch. A panic in it is the answer to all of its requests, and the lane goes on.
     fn work(&mut self, jobs: &mut [&mut dyn Job]) {
+        // What a panic leaves behind half done is thrown away; the store rolls its transaction back.
+        let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.work_through(jobs))) else { return };
+        let reason = panic_text(&*panic);
+        tracing::error!(reason, requests = jobs.len(), "a batch of requests panicked");
+        self.memory = Memory::default();
+        // Timers that the batch was to set are found in the store.
+        self.effects.timer.arm(Timestamp::EPOCH);
+        let refusal = format!("a batch of requests panicked, look whether this one took effect: {reason}");
+        jobs.iter_mut().for_each(|job| job.refuse(ServerError::Internal(refusal.clone())));
+    }
+
+    /// Gives the store time for upkeep. A panic in it is logged.
+    fn maintain(&mut self, idle: bool) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.storage.maintain(idle))) {
+            tracing::error!(reason = panic_text(&*panic), "the upkeep of the store panicked");
+        }
+    }
+
+    /// When a batch cannot be committed as a whole, each of its requests is tried alone, so that a bad
+    /// one does not fail the others.
+    fn work_through(&mut self, jobs: &mut [&mut dyn Job]) {
         let Err(error) = self.attempt(jobs) else { return };
         if jobs.len() == 1 && !matches!(error, ServerError::Unavailable(_)) {
             jobs[0].refuse(error);
@@ -99,7 +124,7 @@ impl Lane {
         let mut desk = Desk::new(
             self.clock.now(),
             &mut *self.storage,
-            &mut self.cache,
+            &mut self.memory,
             &mut self.ids,
             &*self.entropy,
             &mut self.touched,
@@ -111,82 +136,24 @@ impl Lane {
             self.storage.commit(&writes)?;
         }
         self.effects.emit(now, runs.values().filter_map(desk::OpenRun::change));
-        runs.into_values().for_each(|open| self.cache.put(open.run));
+        runs.into_values().for_each(|open| self.memory.cache.put(open.run));
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::double::{Double, lane};
     use super::*;
     use crate::operation::{Cancel, ClaimReadyRuns, Create};
     use crate::storage::memory::MemoryStorage;
-    use crate::storage::{QueuedPlace, Reads, ReadyQuery, ReferenceKey, RunWrite, StoredRun};
-    use crate::timer::Timer;
-    use aiki_core::hash::input_hash;
+    use aiki_core::Name;
     use aiki_core::name::WorkflowKey;
-    use aiki_core::run::Reference;
-    use aiki_core::run::plan::CreateRun;
     use aiki_core::server_client::ClaimReady;
-    use aiki_core::{Name, ReadyRun, Timestamp};
-    use aiki_runtime::{SeededEntropy, SystemClock};
     use std::time::Duration;
 
-    /// Refuses transactions of more than a few rows.
-    struct Narrow(MemoryStorage);
-
-    impl Reads for Narrow {
-        fn load(&mut self, ids: &[RunId]) -> Result<Vec<Option<StoredRun>>, StorageError> {
-            self.0.load(ids)
-        }
-        fn by_reference(&mut self, keys: &[ReferenceKey]) -> Result<Vec<Option<RunId>>, StorageError> {
-            self.0.by_reference(keys)
-        }
-        fn pages(&mut self, id: RunId, count: u32) -> Result<Vec<String>, StorageError> {
-            self.0.pages(id, count)
-        }
-        fn queued(&mut self, after: QueuedPlace, limit: usize) -> Result<Vec<(QueuedPlace, ReadyRun)>, StorageError> {
-            self.0.queued(after, limit)
-        }
-        fn held(&mut self, after: QueuedPlace, limit: usize) -> Result<Vec<(QueuedPlace, Name)>, StorageError> {
-            self.0.held(after, limit)
-        }
-    }
-
-    impl Storage for Narrow {
-        fn commit(&mut self, writes: &[RunWrite<'_>]) -> Result<(), StorageError> {
-            if writes.len() > 2 { Err(StorageError::Full) } else { self.0.commit(writes) }
-        }
-        fn due(&mut self, now: Timestamp, limit: usize) -> Result<Vec<RunId>, StorageError> {
-            self.0.due(now, limit)
-        }
-        fn next_due(&mut self, now: Timestamp) -> Result<Option<Timestamp>, StorageError> {
-            self.0.next_due(now)
-        }
-        fn ready(&mut self, query: &ReadyQuery<'_>, limit: usize) -> Result<Vec<RunId>, StorageError> {
-            self.0.ready(query, limit)
-        }
-        fn last_id(&mut self) -> Result<Option<RunId>, StorageError> {
-            self.0.last_id()
-        }
-    }
-
-    fn lane(storage: impl Storage) -> Lane {
-        let effects = Effects {
-            announcer: None,
-            timer: Arc::new(Timer::new()),
-            watchers: Arc::default(),
-            workers: Arc::default(),
-        };
-        let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SeededEntropy::new(1)));
-        Lane::new(Box::new(storage), clock, entropy, Arc::new(effects)).unwrap()
-    }
-
     fn create(reference: &str) -> Planned<Create> {
-        let reference = Some(Reference { id: reference.into(), conflict_policy: Default::default() });
-        let key = WorkflowKey::user("w", "1");
-        let request = CreateRun { reference, ..CreateRun::new(key, None, input_hash(None).unwrap()) };
-        Planned::new(Create { namespace: Name::new("n"), request })
+        Planned::new(double::create(reference))
     }
 
     fn claim_ready(limit: usize) -> Planned<ClaimReadyRuns> {
@@ -208,13 +175,16 @@ mod tests {
         assert_eq!(claimed.iter().map(|run| run.head.id).collect::<Vec<_>>(), [id]);
         assert!(nothing_left.into_answer().unwrap().is_empty());
         // Three changes of one run are one write of its row.
-        let stored = lane.storage().load(&[id]).unwrap().remove(0).unwrap();
+        let stored = lane.storage().load(&[id]).unwrap().remove(0).unwrap().unwrap();
         assert_eq!((stored.version, stored.head.epoch), (1, 1));
     }
 
     #[test]
     fn a_batch_that_cannot_be_committed_is_tried_one_by_one() {
-        let mut lane = lane(Narrow(MemoryStorage::default()));
+        let mut lane = lane(Double::new(|rows| {
+            // Refuses transactions of more than a few rows.
+            if rows > 2 { Err(StorageError::Full) } else { Ok(()) }
+        }));
         let (mut a, mut b, mut c) = (create("a"), create("b"), create("c"));
         lane.work(&mut [&mut a, &mut b, &mut c]);
         let ids = [a, b, c].map(|one| one.into_answer().unwrap().id);
@@ -227,6 +197,7 @@ mod tests {
         cancel.into_answer().unwrap();
         assert!(!d.into_answer().unwrap().existed);
         let stored = lane.storage().load(&ids[1..]).unwrap();
-        assert!(stored.iter().flatten().all(|run| run.head.epoch == 0), "nothing of the refused claim is left");
+        let epochs: Vec<_> = stored.into_iter().map(|row| row.unwrap().unwrap().head.epoch).collect();
+        assert_eq!(epochs, [0, 0], "nothing of the refused claim is left");
     }
 }

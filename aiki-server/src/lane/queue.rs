@@ -27,6 +27,8 @@ struct Queued {
 struct State {
     jobs: VecDeque<Queued>,
     closed: bool,
+    /// The lane's thread panicked: nothing is worked on any more.
+    died: bool,
     /// The lane sleeps and has to be woken.
     idle: bool,
 }
@@ -74,18 +76,23 @@ impl Queue {
 
     /// Queues an operation and waits for its answer.
     pub(super) async fn call<O: Operation>(&self, operation: O) -> Result<O::Answer, ServerError> {
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| closed())?;
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| self.ended())?;
         let (reply, answer) = oneshot::channel();
         let size = operation.size();
         let job = Box::new(Request { planned: Planned::new(operation), reply });
         self.push(Queued { job, size, _permit: permit })?;
-        answer.await.unwrap_or_else(|_| Err(closed()))
+        answer.await.unwrap_or_else(|_| Err(self.ended()))
+    }
+
+    /// The answer after the end, however that came.
+    fn ended(&self) -> ServerError {
+        if self.state().died { died() } else { closed() }
     }
 
     fn push(&self, queued: Queued) -> Result<(), ServerError> {
         let mut state = self.state();
         if state.closed {
-            return Err(closed());
+            return Err(if state.died { died() } else { closed() });
         }
         state.jobs.push_back(queued);
         if std::mem::take(&mut state.idle) {
@@ -127,12 +134,12 @@ impl Queue {
     pub(super) fn serve(&self, mut lane: Lane) {
         let _closing = CloseAtEnd(self);
         let mut batch = Vec::with_capacity(BATCH_LIMIT);
-        while self.take(&mut batch, || lane.storage().maintain(true)) {
+        while self.take(&mut batch, || lane.maintain(true)) {
             let mut jobs: Vec<&mut dyn Job> = batch.iter_mut().map(|queued| &mut *queued.job as &mut dyn Job).collect();
             lane.work(&mut jobs);
             drop(jobs);
             batch.drain(..).for_each(|queued| queued.job.reply());
-            lane.storage().maintain(false);
+            lane.maintain(false);
         }
     }
 }
@@ -142,12 +149,90 @@ struct CloseAtEnd<'a>(&'a Queue);
 
 impl Drop for CloseAtEnd<'_> {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.state().died = true;
+            tracing::error!(
+                "the thread of the commit lane panicked: the server does nothing more until it is restarted"
+            );
+        }
         self.0.close();
         self.0.state().jobs.clear();
     }
 }
 
+/// The answer once the thread is gone without having been asked to.
+fn died() -> ServerError {
+    ServerError::Internal("the thread of the commit lane panicked: close this server and start it again".into())
+}
+
 /// The answer after the end.
 pub(super) fn closed() -> ServerError {
     ServerError::Unavailable("the server was closed".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::double::{Double, create, lane};
+    use super::super::{Desk, LaneHandle};
+    use super::*;
+    use crate::operation::ClaimReadyRuns;
+    use aiki_core::RunId;
+    use aiki_core::server_client::ClaimReady;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn a_panic_answers_its_batch_and_the_lane_goes_on() {
+        let mut commits = 0;
+        let store = Double::new(move |_| {
+            commits += 1;
+            assert!(commits != 2, "the second commit broke");
+            Ok(())
+        });
+        let lane = LaneHandle::on_thread(lane(store)).unwrap();
+        let first = lane.call(create("a")).await.unwrap();
+        // It has claimed the run in memory when the commit breaks.
+        let claim = || {
+            let key = aiki_core::name::WorkflowKey::user("w", "1");
+            let lease = Duration::from_secs(9);
+            let request = ClaimReady { worker: "v".into(), workflows: vec![key], pools: vec![], limit: 9, lease };
+            lane.call(ClaimReadyRuns { namespace: "n".into(), request })
+        };
+        let broken = claim().await.unwrap_err();
+        assert!(matches!(&broken, ServerError::Internal(text) if text.contains("the second commit broke")), "{broken}");
+        // Nothing is left of the broken batch.
+        let claimed = claim().await.unwrap();
+        assert_eq!(claimed.iter().map(|run| (run.head.id, run.head.epoch)).collect::<Vec<_>>(), [(first.id, 1)]);
+        lane.close();
+        assert_eq!(lane.call(create("b")).await, Err(closed()));
+    }
+
+    /// Takes the lane's thread along when it is answered.
+    struct Fatal;
+
+    impl Job for Fatal {
+        fn touches(&self, _: &mut Vec<RunId>) {}
+        fn plan(&mut self, _: &mut Desk<'_>) {}
+        fn refuse(&mut self, _: ServerError) {}
+        fn reply(self: Box<Self>) {
+            panic!("the thread ends");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_is_gone_is_not_called_closed() {
+        let queue = Arc::new(Queue::new());
+        let own = Arc::clone(&queue);
+        let thread = std::thread::spawn(move || own.serve(lane(Double::new(|_| Ok(())))));
+        let permit = Arc::clone(&queue.permits).acquire_owned().await.unwrap();
+        queue.push(Queued { job: Box::new(Fatal), size: 0, _permit: permit }).unwrap();
+        assert!(thread.join().is_err());
+        let error = queue.call(create("a")).await.unwrap_err();
+        assert!(
+            matches!(&error, ServerError::Internal(text) if text.contains("panicked") && text.contains("start it again")),
+            "{error}"
+        );
+        // Closing it afterwards does not change the reason.
+        queue.close();
+        assert_eq!(queue.call(create("a")).await, Err(died()));
+    }
 }

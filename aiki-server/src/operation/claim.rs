@@ -1,12 +1,13 @@
 //! Claiming runs that were delivered.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use aiki_core::run::plan::{self, ClaimDecision};
 use aiki_core::server_client::ClaimRuns;
 use aiki_core::{Name, RunId, ServerError};
 
-use super::Operation;
+use super::{Operation, one_of_many};
 use crate::lane::{Desk, Edit};
 use crate::storage::StoredRun;
 
@@ -31,7 +32,17 @@ impl Operation for Claim {
 
     fn plan(&self, desk: &mut Desk<'_>) -> Result<Self::Answer, ServerError> {
         let ClaimRuns { worker, runs, lease } = &self.request;
-        runs.iter().map(|run| claim_one(desk, &self.namespace, *run, worker, *lease)).collect()
+        let mut named = HashSet::with_capacity(runs.len());
+        let mut claim = |run: &RunId| {
+            if !named.insert(*run) {
+                // Granted again, it would take the claim from its first mention.
+                return Ok(ClaimAnswer::Owned(*lease));
+            }
+            let answer = claim_one(desk, &self.namespace, *run, worker, *lease);
+            // A run that cannot be read is neither run nor acknowledged: it is delivered again in a while.
+            Ok(one_of_many(*run, answer)?.unwrap_or(ClaimAnswer::Owned(*lease)))
+        };
+        runs.iter().map(&mut claim).collect()
     }
 }
 
@@ -48,6 +59,8 @@ pub(super) fn claim_one(
         if let (ClaimDecision::Granted, Some(lease)) = (decision, &mut head.lease) {
             // So far all workers live in this process.
             lease.in_process = true;
+            // A claim that is granted again has a new number, though it is no transition.
+            return Edit::Changed(decision);
         }
         if entries.is_empty() { Edit::Unchanged(decision) } else { Edit::Changed(decision) }
     });

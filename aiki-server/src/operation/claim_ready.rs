@@ -3,8 +3,8 @@
 use aiki_core::server_client::ClaimReady;
 use aiki_core::{Name, ServerError};
 
-use super::Operation;
 use super::claim::{ClaimAnswer, claim_one};
+use super::{Operation, one_of_many};
 use crate::lane::Desk;
 use crate::storage::{ReadyQuery, StoredRun};
 
@@ -21,7 +21,8 @@ impl Operation for ClaimReadyRuns {
         let query = ReadyQuery { namespace: &self.namespace, workflows, pools };
         let mut claimed = Vec::new();
         for run in desk.ready(&query, *limit)? {
-            if let ClaimAnswer::Granted(run) = claim_one(desk, &self.namespace, run, worker, *lease)? {
+            let answer = claim_one(desk, &self.namespace, run, worker, *lease);
+            if let Some(ClaimAnswer::Granted(run)) = one_of_many(run, answer)? {
                 claimed.push(*run);
             }
         }

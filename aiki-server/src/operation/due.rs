@@ -12,8 +12,8 @@ pub(crate) struct Due {
 
 /// What the timer did.
 pub(crate) struct DueDone {
-    /// Runs that were looked at; when it is the limit there may be more.
-    pub(crate) count: usize,
+    /// Whether there may be more that are due by now.
+    pub(crate) more: bool,
     /// When a run that was not looked at is due.
     pub(crate) next: Option<Timestamp>,
 }
@@ -22,13 +22,13 @@ impl Operation for Due {
     type Answer = DueDone;
 
     fn plan(&self, desk: &mut Desk<'_>) -> Result<DueDone, ServerError> {
-        let DueRuns { runs: due, next } = desk.due(self.limit)?;
+        let DueRuns { runs: due, next, more } = desk.due(self.limit)?;
         for (namespace, run) in &due {
             desk.edit(namespace, *run, |head, now, entries| match plan::due(head, now, entries) {
                 plan::Due::Ready | plan::Due::Moved => Edit::Changed(()),
                 plan::Due::NotYet => Edit::Unchanged(()),
             })?;
         }
-        Ok(DueDone { count: due.len(), next })
+        Ok(DueDone { more, next })
     }
 }

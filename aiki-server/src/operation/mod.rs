@@ -25,6 +25,19 @@ pub(crate) use refresh::Refresh;
 pub(crate) use release::Release;
 pub(crate) use report::WriteReport;
 
+/// The answer for one run of several, `None` when this run cannot be read: the others go on without it.
+/// Only what is wrong with the store itself is an error.
+fn one_of_many<T>(run: RunId, answer: Result<T, ServerError>) -> Result<Option<T>, ServerError> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(ServerError::Internal(error)) => {
+            tracing::error!(%run, error, "one run of a request was left out");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// A request to the lane.
 pub(crate) trait Operation: Send + 'static {
     type Answer: Send + 'static;

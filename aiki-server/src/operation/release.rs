@@ -22,12 +22,13 @@ impl Operation for Release {
 
     fn plan(&self, desk: &mut Desk<'_>) -> Result<Self::Answer, ServerError> {
         let release = |claim: &ClaimRef| {
-            status(desk.edit(&self.namespace, claim.run, |head, now, entries| {
+            let released = desk.edit(&self.namespace, claim.run, |head, now, entries| {
                 match plan::release(head, claim.epoch, now, entries) {
                     LeaseDecision::Held => Edit::Changed(LeaseDecision::Held),
                     LeaseDecision::Lost => Edit::Unchanged(LeaseDecision::Lost),
                 }
-            }))
+            });
+            status(claim.run, released)
         };
         self.claims.iter().map(release).collect()
     }

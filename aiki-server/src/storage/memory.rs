@@ -8,7 +8,9 @@ use aiki_core::rank::Rank;
 use aiki_core::run::RunHead;
 use aiki_core::{ReadyRun, RunId, Timestamp};
 
-use super::{QueuedPlace, Reads, ReadyQuery, ReferenceKey, RunWrite, Storage, StorageError, StoredRun, ready_run};
+use super::{
+    LoadedRow, QueuedPlace, Reads, ReadyQuery, ReferenceKey, RunWrite, Storage, StorageError, StoredRun, ready_run,
+};
 
 type ReadyKey = (Name, WorkflowKey, Option<Name>);
 
@@ -68,8 +70,8 @@ fn reference_key(head: &RunHead) -> Option<ReferenceKey> {
 }
 
 impl Reads for MemoryStorage {
-    fn load(&mut self, ids: &[RunId]) -> Result<Vec<Option<StoredRun>>, StorageError> {
-        Ok(ids.iter().map(|id| self.runs.get(id).cloned()).collect())
+    fn load(&mut self, ids: &[RunId]) -> Result<Vec<LoadedRow>, StorageError> {
+        Ok(ids.iter().map(|id| Ok(self.runs.get(id).cloned())).collect())
     }
 
     fn by_reference(&mut self, keys: &[ReferenceKey]) -> Result<Vec<Option<RunId>>, StorageError> {

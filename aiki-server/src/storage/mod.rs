@@ -66,13 +66,16 @@ impl ReadyQuery<'_> {
     }
 }
 
+/// One row that was asked for: `None` when there is none, an error when this one cannot be read.
+pub(crate) type LoadedRow = Result<Option<StoredRun>, StorageError>;
+
 /// A place in a list of runs by due time: due time and id.
 pub(crate) type QueuedPlace = (Timestamp, RunId);
 
 /// Questions that change nothing.
 pub(crate) trait Reads: Send {
-    /// The runs with these ids, in their order.
-    fn load(&mut self, ids: &[RunId]) -> Result<Vec<Option<StoredRun>>, StorageError>;
+    /// The runs with these ids, in their order. Fails as a whole only when the store itself does.
+    fn load(&mut self, ids: &[RunId]) -> Result<Vec<LoadedRow>, StorageError>;
 
     /// The runs with these reference ids, in their order.
     fn by_reference(&mut self, keys: &[ReferenceKey]) -> Result<Vec<Option<RunId>>, StorageError>;
@@ -80,7 +83,8 @@ pub(crate) trait Reads: Send {
     /// The first `count` pages of a run's history.
     fn pages(&mut self, id: RunId, count: u32) -> Result<Vec<String>, StorageError>;
 
-    /// Queued runs of all namespaces by due time and id, at most `limit` from behind `after`.
+    /// Queued runs of all namespaces by due time and id, at most `limit` from behind `after`. Rows that
+    /// cannot be read are left out.
     fn queued(&mut self, after: QueuedPlace, limit: usize) -> Result<Vec<(QueuedPlace, ReadyRun)>, StorageError>;
 
     /// Claimed runs of all namespaces by the end of their lease and id, at most `limit` from behind

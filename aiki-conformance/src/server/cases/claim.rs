@@ -6,7 +6,7 @@ use aiki_core::name::WorkflowKey;
 use aiki_core::run::plan::CreateRun;
 use aiki_core::run::{QueuedReason, RunOptions};
 use aiki_core::server_client::{ClaimOutcome, ClaimReady, ClaimRef, ClaimRuns, ClaimStatus};
-use aiki_core::{Name, Priority, RunId, RunState};
+use aiki_core::{Name, Priority, RunId, RunState, ServerError};
 
 use crate::server::{LEASE, Pass, ServerHarness, claim, create, ready_request, request, try_claim};
 
@@ -64,6 +64,19 @@ pub async fn answers_come_in_the_order_of_the_request(harness: &impl ServerHarne
         ),
         "{answers:?}"
     );
+}
+
+pub async fn a_claim_whose_answer_was_lost_is_granted_again(harness: &impl ServerHarness) {
+    let client = harness.client();
+    let run = create(&client).await;
+    let mut lost = claim(&client, "w", run).await;
+    let mut again = claim(&client, "w", run).await;
+    assert!(again.claimed.epoch > lost.claimed.epoch, "the first claim is void");
+    assert_eq!(lost.try_report(vec![lost.open(0)]).await, Err(ServerError::ClaimLost(run)));
+    // Once something is written under it, the claim stands.
+    again.report(vec![again.open(0)]).await;
+    assert!(matches!(try_claim(&client, "w", run).await, ClaimOutcome::Owned { .. }));
+    again.finish().await;
 }
 
 pub async fn ready_runs_come_by_urgency_and_then_by_age(harness: &impl ServerHarness) {

@@ -2,58 +2,88 @@
 //!
 //! The bulk is copied by a thread with a connection of its own while commits go on. What they added
 //! meanwhile is little: the lane copies that itself between two commits, and the next commit begins
-//! the log from its start.
+//! the log from its start. When the thread does not keep up, the lane waits for it: the log is bounded.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 
-/// Rows written before the log is moved while there is work.
-const BUSY_ROWS: usize = 20_000;
-/// Rows written before the log is moved while there is none.
-const IDLE_ROWS: usize = 1_000;
+/// The log is moved while there is work, once so much was written.
+const BUSY: Written = Written { rows: 20_000, bytes: 32_000_000 };
+/// The log is moved while there is none, once so much was written.
+const IDLE: Written = Written { rows: 1_000, bytes: 4_000_000 };
+/// The lane waits for the thread once so much was written while it copied.
+const WAIT: Written = Written { rows: 100_000, bytes: 32_000_000 };
+
+/// What went into the log.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Written {
+    pub(super) rows: usize,
+    /// Of heads, tails and pages of histories.
+    pub(super) bytes: usize,
+}
+
+impl Written {
+    fn reaches(self, limit: Written) -> bool {
+        self.rows >= limit.rows || self.bytes >= limit.bytes
+    }
+}
 
 pub(super) struct Checkpointer {
-    rows: usize,
+    /// Since the last order to the thread.
+    written: Written,
     wanted: Option<SyncSender<()>>,
-    copied: Arc<AtomicBool>,
+    copied: Receiver<()>,
+    /// The thread copies, or has copied and the lane has not followed yet.
+    busy: bool,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Checkpointer {
     /// Starts the thread.
     pub(super) fn start(connection: Connection) -> std::io::Result<Self> {
+        // One order is under way at most: no side ever waits to send.
         let (wanted, orders) = sync_channel(1);
-        let copied = Arc::new(AtomicBool::new(false));
-        let done = Arc::clone(&copied);
+        let (done, copied) = sync_channel(1);
         let work = move || {
             while orders.recv().is_ok() {
                 checkpoint(&connection);
-                done.store(true, Ordering::Release);
+                if done.send(()).is_err() {
+                    return;
+                }
             }
         };
         let thread = std::thread::Builder::new().name("aiki-checkpoint".into()).spawn(work)?;
-        Ok(Self { rows: 0, wanted: Some(wanted), copied, thread: Some(thread) })
+        Ok(Self { written: Written::default(), wanted: Some(wanted), copied, busy: false, thread: Some(thread) })
     }
 
-    /// Rows were written.
-    pub(super) fn count(&mut self, rows: usize) {
-        self.rows += rows;
+    /// A commit was made.
+    pub(super) fn count(&mut self, written: Written) {
+        self.written.rows += written.rows;
+        self.written.bytes += written.bytes;
     }
 
     /// Called on the lane between two commits.
     pub(super) fn maintain(&mut self, lane: &Connection, idle: bool) {
-        if self.copied.swap(false, Ordering::Acquire) {
+        if self.busy && self.is_copied() {
+            self.busy = false;
             checkpoint(lane);
         }
-        if self.rows >= if idle { IDLE_ROWS } else { BUSY_ROWS }
+        if !self.busy
+            && self.written.reaches(if idle { IDLE } else { BUSY })
             && let Some(wanted) = &self.wanted
             && wanted.try_send(()).is_ok()
         {
-            self.rows = 0;
+            self.busy = true;
+            self.written = Written::default();
+        }
+    }
+
+    fn is_copied(&self) -> bool {
+        match self.written.reaches(WAIT) {
+            true => self.copied.recv().is_ok(),
+            false => self.copied.try_recv().is_ok(),
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `place.rs` | which file a path means |
 //! | `open.rs` | lock, checks, settings |
 //! | `schema.rs` | tables, indexes, migrations |
 //! | `read.rs` | questions |
@@ -11,6 +12,7 @@
 mod checkpoint;
 mod lock;
 mod open;
+mod place;
 mod read;
 mod schema;
 mod write;

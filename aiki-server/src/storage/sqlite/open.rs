@@ -1,7 +1,7 @@
 //! Opening the database.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -10,7 +10,7 @@ use super::checkpoint::Checkpointer;
 use super::read::SqliteReads;
 use super::schema::{self, SchemaError};
 use super::write::SqliteStorage;
-use super::{Options, lock};
+use super::{Options, lock, place};
 use crate::builder::ServerStartError;
 use crate::storage::{Reads, Storage};
 
@@ -26,13 +26,7 @@ pub(crate) type Opened = (Box<dyn Storage>, Vec<Box<dyn Reads>>);
 
 /// Opens the writer and the readers.
 pub(crate) fn open(options: Options) -> Result<Opened, ServerStartError> {
-    let path = &options.path;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    if let Some(folder) = folder
-        && !folder.is_dir()
-    {
-        return Err(ServerStartError::DirectoryMissing { path: folder.to_owned() });
-    }
+    let path = &place::resolve(&options.path)?;
     let lock = lock::take(path).map_err(|error| from_io(path, &error))?;
     let lock = lock.ok_or_else(|| ServerStartError::Locked { path: path.clone() })?;
     // SQLite would create the file with the rights of the umask.
@@ -40,25 +34,43 @@ pub(crate) fn open(options: Options) -> Result<Opened, ServerStartError> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(from_io(path, &error)),
         _ => {}
     }
-    let failed = |error: rusqlite::Error| from_sqlite(path, &error);
-    let mut writer = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
+    let mut writer = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     schema::migrate(&mut writer).map_err(|error| from_schema(path, error))?;
     let mut readers: Vec<Box<dyn Reads>> = Vec::with_capacity(READERS);
     for _ in 0..READERS {
-        let reader = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed)?;
+        let reader = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         readers.push(Box::new(SqliteReads(reader)));
     }
-    let beside = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
+    let beside = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let checkpointer = Checkpointer::start(beside).map_err(ServerStartError::Thread)?;
     Ok((Box::new(SqliteStorage::new(writer, checkpointer, options.page_limit, lock)), readers))
 }
 
-fn connect(path: &PathBuf, access: OpenFlags) -> rusqlite::Result<Connection> {
-    let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
+fn connect(path: &Path, access: OpenFlags) -> Result<Connection, ServerStartError> {
+    let failed = |error: rusqlite::Error| from_sqlite(path, &error);
+    let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(failed)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+    if access.contains(OpenFlags::SQLITE_OPEN_READ_WRITE) {
+        use_log(&connection, path)?;
+    }
+    configure(&connection, access).map_err(failed)?;
+    Ok(connection)
+}
+
+/// Turns the write-ahead log on. SQLite does not fail where it cannot have one: it answers the mode that
+/// it stays in.
+fn use_log(connection: &Connection, path: &Path) -> Result<(), ServerStartError> {
+    let answer = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0));
+    let mode = answer.map_err(|error| from_sqlite(path, &error))?;
+    match mode.eq_ignore_ascii_case("wal") {
+        true => Ok(()),
+        false => Err(ServerStartError::NoLog { path: path.to_owned(), mode }),
+    }
+}
+
+fn configure(connection: &Connection, access: OpenFlags) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     if access.contains(OpenFlags::SQLITE_OPEN_READ_WRITE) {
-        connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         // The log is moved into the database beside the lane, see checkpoint.rs.
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
@@ -66,8 +78,7 @@ fn connect(path: &PathBuf, access: OpenFlags) -> rusqlite::Result<Connection> {
         // 16 MB, given in KiB below zero. SQLite scans the table of a larger cache at every commit.
         connection.pragma_update(None, "cache_size", -16 * 1024)?;
     }
-    connection.pragma_update(None, "temp_store", "MEMORY")?;
-    Ok(connection)
+    connection.pragma_update(None, "temp_store", "MEMORY")
 }
 
 fn from_io(path: &Path, error: &io::Error) -> ServerStartError {
@@ -96,5 +107,18 @@ fn from_schema(path: &Path, error: SchemaError) -> ServerStartError {
             ServerStartError::NewerSchema { path: path.to_owned(), found, known: schema::LATEST }
         }
         SchemaError::Sqlite(error) => from_sqlite(path, &error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_that_cannot_have_a_log_is_refused() {
+        let connection = Connection::open_in_memory().unwrap();
+        let error = use_log(&connection, Path::new("aiki.db")).unwrap_err();
+        assert!(matches!(&error, ServerStartError::NoLog { mode, .. } if mode == "memory"), "{error}");
+        assert!(error.to_string().contains("local disk"), "{error}");
     }
 }

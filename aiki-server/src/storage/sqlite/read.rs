@@ -1,32 +1,42 @@
 //! Questions to the database.
 
 use aiki_core::{Name, ReadyRun, RunId};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, Row, params};
 
 use super::{to_column, to_run_id, to_timestamp};
-use crate::storage::{QueuedPlace, Reads, ReferenceKey, StorageError, StoredRun, ready_run};
+use crate::storage::{LoadedRow, QueuedPlace, Reads, ReferenceKey, StorageError, StoredRun, ready_run};
 
 /// A connection that reads.
 pub(super) struct SqliteReads(pub(super) Connection);
 
-fn stored_run(row: &Row<'_>) -> Result<StoredRun, StorageError> {
-    let head = row.get_ref(0)?.as_str().map_err(|error| StorageError::Damaged(error.to_string()))?;
+/// Reads a row; the error says what is wrong with it.
+fn stored_run(row: &Row<'_>) -> Result<StoredRun, Box<dyn std::error::Error>> {
     Ok(StoredRun {
-        head: serde_json::from_str(head).map_err(|error| StorageError::Damaged(error.to_string()))?,
+        head: serde_json::from_str(row.get_ref(0)?.as_str()?)?,
         tail: row.get(1)?,
         pages: row.get(2)?,
         version: u64::try_from(row.get::<_, i64>(3)?).unwrap_or(0),
     })
 }
 
+/// Loads one row. Damage to it is the row's own, any other failure is the store's.
+fn load(select: &mut CachedStatement<'_>, id: RunId) -> Result<LoadedRow, StorageError> {
+    let damaged = |reason: String| StorageError::Damaged(format!("run {id}: {reason}"));
+    let mut rows = select.query([id.to_bytes()])?;
+    match rows.next() {
+        Ok(None) => Ok(Ok(None)),
+        Ok(Some(row)) => Ok(stored_run(row).map(Some).map_err(|error| damaged(error.to_string()))),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => {
+            Ok(Err(damaged(error.to_string())))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 impl Reads for SqliteReads {
-    fn load(&mut self, ids: &[RunId]) -> Result<Vec<Option<StoredRun>>, StorageError> {
+    fn load(&mut self, ids: &[RunId]) -> Result<Vec<LoadedRow>, StorageError> {
         let mut select = self.0.prepare_cached("SELECT head, tail, pages, version FROM runs WHERE id = ?1")?;
-        let mut load = |id: &RunId| {
-            let mut rows = select.query([id.to_bytes()])?;
-            rows.next()?.map(stored_run).transpose()
-        };
-        ids.iter().map(&mut load).collect()
+        ids.iter().map(|id| load(&mut select, *id)).collect()
     }
 
     fn by_reference(&mut self, keys: &[ReferenceKey]) -> Result<Vec<Option<RunId>>, StorageError> {
@@ -53,16 +63,25 @@ impl Reads for SqliteReads {
 
     fn queued(&mut self, after: QueuedPlace, limit: usize) -> Result<Vec<(QueuedPlace, ReadyRun)>, StorageError> {
         let mut select = self.0.prepare_cached(
-            "SELECT head, tail, pages, version, due_at FROM runs INDEXED BY runs_due
+            "SELECT head, tail, pages, version, due_at, id FROM runs INDEXED BY runs_due
              WHERE due_at IS NOT NULL AND (due_at, id) > (?1, ?2) AND rank IS NOT NULL
-             ORDER BY due_at, id LIMIT ?3",
+             ORDER BY due_at, id",
         )?;
-        let key = params![to_column(after.0.as_millis()), after.1.to_bytes(), to_column(limit as u64)];
-        let mut rows = select.query(key)?;
+        let mut rows = select.query(params![to_column(after.0.as_millis()), after.1.to_bytes()])?;
         let mut queued = Vec::new();
-        while let Some(row) = rows.next()? {
-            let head = stored_run(row)?.head;
-            queued.push(((to_timestamp(row.get(4)?), head.id), ready_run(&head)));
+        // The limit is counted here: rows that cannot be read must not look like the end of the list.
+        while queued.len() < limit
+            && let Some(row) = rows.next()?
+        {
+            match stored_run(row) {
+                Ok(StoredRun { head, .. }) => {
+                    queued.push(((to_timestamp(row.get(4)?), head.id), ready_run(&head)));
+                }
+                Err(error) => {
+                    let run = to_run_id(row.get_ref(5)?.as_blob().map_err(rusqlite::Error::from)?)?;
+                    tracing::error!(%run, %error, "a queued run cannot be read and is not announced");
+                }
+            }
         }
         Ok(queued)
     }

@@ -7,10 +7,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use aiki_core::{Name, ReadyRun, RunId, Timestamp};
 use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params};
 
-use super::checkpoint::Checkpointer;
+use super::checkpoint::{Checkpointer, Written};
 use super::read::SqliteReads;
 use super::{to_column, to_run_id, to_timestamp};
-use crate::storage::{QueuedPlace, Reads, ReadyQuery, ReferenceKey, RunWrite, Storage, StorageError, StoredRun};
+use crate::storage::{
+    LoadedRow, QueuedPlace, Reads, ReadyQuery, ReferenceKey, RunWrite, Storage, StorageError, StoredRun,
+};
 
 /// SQLite's own limit of a file, in pages.
 const MAX_PAGES: u32 = 1_073_741_823;
@@ -59,7 +61,8 @@ impl<'a> Statements<'a> {
         })
     }
 
-    fn write(&mut self, write: &RunWrite<'_>) -> Result<(), StorageError> {
+    /// Writes a row and the pages that left it; answers how many bytes they have.
+    fn write(&mut self, write: &RunWrite<'_>) -> Result<usize, StorageError> {
         let StoredRun { head, tail, pages, version } = write.run;
         let id = head.id.to_bytes();
         let text = serde_json::to_string(head).map_err(|error| StorageError::Failed(error.to_string()))?;
@@ -107,12 +110,12 @@ impl<'a> Statements<'a> {
         for (page, entries) in (first..).zip(write.spilled) {
             self.page.execute(params![id, page, entries])?;
         }
-        Ok(())
+        Ok(text.len() + tail.len() + write.spilled.iter().map(String::len).sum::<usize>())
     }
 }
 
 impl Reads for SqliteStorage {
-    fn load(&mut self, ids: &[RunId]) -> Result<Vec<Option<StoredRun>>, StorageError> {
+    fn load(&mut self, ids: &[RunId]) -> Result<Vec<LoadedRow>, StorageError> {
         self.reads.load(ids)
     }
 
@@ -133,19 +136,28 @@ impl Reads for SqliteStorage {
     }
 }
 
-impl Storage for SqliteStorage {
-    fn commit(&mut self, writes: &[RunWrite<'_>]) -> Result<(), StorageError> {
+impl SqliteStorage {
+    fn write(&mut self, writes: &[RunWrite<'_>]) -> Result<(), StorageError> {
         if let Some(limit) = &self.page_limit {
             let limit = Some(limit.load(Ordering::SeqCst)).filter(|limit| *limit > 0).unwrap_or(MAX_PAGES);
             self.reads.0.pragma_update(None, "max_page_count", limit)?;
         }
         let transaction = self.reads.0.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut statements = Statements::prepare(&transaction)?;
-        writes.iter().try_for_each(|write| statements.write(write))?;
+        let mut written = Written { rows: writes.len(), bytes: 0 };
+        for write in writes {
+            written.bytes += statements.write(write)?;
+        }
         drop(statements);
         transaction.commit()?;
-        self.checkpointer.count(writes.len());
+        self.checkpointer.count(written);
         Ok(())
+    }
+}
+
+impl Storage for SqliteStorage {
+    fn commit(&mut self, writes: &[RunWrite<'_>]) -> Result<(), StorageError> {
+        self.write(writes).map_err(StorageError::while_writing)
     }
 
     fn due(&mut self, now: Timestamp, limit: usize) -> Result<Vec<RunId>, StorageError> {

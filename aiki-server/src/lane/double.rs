@@ -1,0 +1,84 @@
+//! A store for tests of the lane that fails as it is told.
+
+use std::sync::Arc;
+
+use aiki_core::hash::input_hash;
+use aiki_core::name::WorkflowKey;
+use aiki_core::run::Reference;
+use aiki_core::run::plan::CreateRun;
+use aiki_core::{Name, ReadyRun, RunId, Timestamp};
+use aiki_runtime::{SeededEntropy, SystemClock};
+
+use super::Lane;
+use crate::effects::Effects;
+use crate::operation::Create;
+use crate::storage::memory::MemoryStorage;
+use crate::storage::{LoadedRow, QueuedPlace, Reads, ReadyQuery, ReferenceKey, RunWrite, Storage, StorageError};
+use crate::timer::Timer;
+
+type BeforeCommit = dyn FnMut(usize) -> Result<(), StorageError> + Send;
+
+/// The memory store behind something that decides, by the number of rows, what becomes of a commit.
+pub(super) struct Double {
+    memory: MemoryStorage,
+    before_commit: Box<BeforeCommit>,
+}
+
+impl Double {
+    pub(super) fn new(before_commit: impl FnMut(usize) -> Result<(), StorageError> + Send + 'static) -> Self {
+        Self { memory: MemoryStorage::default(), before_commit: Box::new(before_commit) }
+    }
+}
+
+impl Reads for Double {
+    fn load(&mut self, ids: &[RunId]) -> Result<Vec<LoadedRow>, StorageError> {
+        self.memory.load(ids)
+    }
+    fn by_reference(&mut self, keys: &[ReferenceKey]) -> Result<Vec<Option<RunId>>, StorageError> {
+        self.memory.by_reference(keys)
+    }
+    fn pages(&mut self, id: RunId, count: u32) -> Result<Vec<String>, StorageError> {
+        self.memory.pages(id, count)
+    }
+    fn queued(&mut self, after: QueuedPlace, limit: usize) -> Result<Vec<(QueuedPlace, ReadyRun)>, StorageError> {
+        self.memory.queued(after, limit)
+    }
+    fn held(&mut self, after: QueuedPlace, limit: usize) -> Result<Vec<(QueuedPlace, Name)>, StorageError> {
+        self.memory.held(after, limit)
+    }
+}
+
+impl Storage for Double {
+    fn commit(&mut self, writes: &[RunWrite<'_>]) -> Result<(), StorageError> {
+        (self.before_commit)(writes.len())?;
+        self.memory.commit(writes)
+    }
+    fn due(&mut self, now: Timestamp, limit: usize) -> Result<Vec<RunId>, StorageError> {
+        self.memory.due(now, limit)
+    }
+    fn next_due(&mut self, now: Timestamp) -> Result<Option<Timestamp>, StorageError> {
+        self.memory.next_due(now)
+    }
+    fn ready(&mut self, query: &ReadyQuery<'_>, limit: usize) -> Result<Vec<RunId>, StorageError> {
+        self.memory.ready(query, limit)
+    }
+    fn last_id(&mut self) -> Result<Option<RunId>, StorageError> {
+        self.memory.last_id()
+    }
+}
+
+/// A lane over a store, without anybody who wants to know of its commits.
+pub(super) fn lane(storage: impl Storage) -> Lane {
+    let effects =
+        Effects { announcer: None, timer: Arc::new(Timer::new()), watchers: Arc::default(), workers: Arc::default() };
+    let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SeededEntropy::new(1)));
+    Lane::new(Box::new(storage), clock, entropy, Arc::new(effects)).unwrap()
+}
+
+/// A request for a run of `w`, version 1, in the namespace `n`.
+pub(super) fn create(reference: &str) -> Create {
+    let reference = Some(Reference { id: reference.into(), conflict_policy: Default::default() });
+    let key = WorkflowKey::user("w", "1");
+    let request = CreateRun { reference, ..CreateRun::new(key, None, input_hash(None).unwrap()) };
+    Create { namespace: Name::new("n"), request }
+}

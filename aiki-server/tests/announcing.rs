@@ -1,0 +1,90 @@
+//! Announcements through a publisher that has its bad moments, under virtual time.
+#![allow(clippy::unwrap_used, reason = "for tests")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use aiki_conformance::server::{Recorder, create};
+use aiki_core::{PublishReport, Publisher, ReadyRun};
+use aiki_runtime::VirtualClock;
+use aiki_server::Server;
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+/// What a publisher does instead of publishing.
+#[derive(Clone, Copy)]
+enum Trouble {
+    Panic,
+    Refuse,
+}
+
+/// Has trouble so many times, then works.
+struct Flaky {
+    trouble: Trouble,
+    left: AtomicUsize,
+    recorder: Recorder,
+}
+
+impl Flaky {
+    fn new(trouble: Trouble, times: usize) -> Arc<Self> {
+        Arc::new(Self { trouble, left: AtomicUsize::new(times), recorder: Recorder::default() })
+    }
+}
+
+#[async_trait]
+impl Publisher for Flaky {
+    async fn publish(&self, runs: &[ReadyRun]) -> PublishReport {
+        tokio::task::yield_now().await;
+        if self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_err() {
+            return self.recorder.publish(runs).await;
+        }
+        match self.trouble {
+            Trouble::Panic => panic!("a bad moment"),
+            Trouble::Refuse => PublishReport { failed: runs.iter().map(|run| (run.id, "no".to_owned())).collect() },
+        }
+    }
+}
+
+async fn serve(publisher: &Arc<Flaky>) -> Server {
+    let clock = Arc::new(VirtualClock::default());
+    Server::builder().clock(clock).publisher(publisher.clone()).start().await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publisher_that_panics_does_not_end_announcements() {
+    let publisher = Flaky::new(Trouble::Panic, 1);
+    let server = serve(&publisher).await;
+    let begun = Instant::now();
+    let run = create(&server.client()).await;
+    publisher.recorder.announced(run, 1).await;
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    let next = create(&server.client()).await;
+    publisher.recorder.announced(next, 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn failed_announcements_are_repeated_in_growing_pauses() {
+    let publisher = Flaky::new(Trouble::Refuse, 3);
+    let server = serve(&publisher).await;
+    let begun = Instant::now();
+    let run = create(&server.client()).await;
+    publisher.recorder.announced(run, 1).await;
+    // 100, 200 and 400 ms, each rounded up by the timer.
+    let elapsed = begun.elapsed();
+    assert!((Duration::from_millis(700)..Duration::from_millis(710)).contains(&elapsed), "{elapsed:?}");
+    // Success ends it.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(publisher.recorder.count(run), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publisher_that_is_away_for_long_is_not_pressed() {
+    let publisher = Flaky::new(Trouble::Refuse, usize::MAX);
+    let server = serve(&publisher).await;
+    create(&server.client()).await;
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    let tries = usize::MAX - publisher.left.load(Ordering::SeqCst);
+    // Some twenty announcements by age in the hour, each of them tried a handful of times.
+    assert!((50..200).contains(&tries), "{tries}");
+}
