@@ -1,5 +1,7 @@
 //! What replay costs per recorded step: the total must grow linearly with the length of the record.
 
+#![allow(clippy::expect_used, reason = "a benchmark that cannot run stops")]
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::task::{Context, Waker};

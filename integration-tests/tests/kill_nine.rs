@@ -1,4 +1,5 @@
 //! A worker process that is killed without warning, again and again.
+#![allow(clippy::expect_used, reason = "a panic is how a test fails")]
 
 use std::collections::HashMap;
 use std::path::Path;

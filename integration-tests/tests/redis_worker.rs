@@ -29,7 +29,7 @@ fn worker(client: Client, url: &RedisUrl, ledger: &Ledger) -> Worker {
         .max_concurrent_workflow_runs(8)
         .build()
         .expect("a worker");
-    worker.workflow_registry().add(&pipeline::define(ledger.clone()));
+    worker.workflow_registry().add(pipeline::define(ledger.clone()));
     worker
 }
 

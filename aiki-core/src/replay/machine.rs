@@ -516,7 +516,8 @@ impl RunMachine {
         };
         let chance = unit(mix(self.run.to_bits(), u64::MAX - self.attempts));
         let delay = next_delay(&self.retry, self.attempts, &failure, chance);
-        let task = failure.task().map(|task| task.id);
+        // A call that was refused before it became a task is the handler's own failure.
+        let task = failure.task().filter(|task| task.attempts > 0).map(|task| task.id);
         let error = failure.into_object();
         let cause = match task {
             Some(task) => FailureCause::Task(task, Some(error)),

@@ -6,6 +6,8 @@
 //! cargo bench -p aiki --bench workloads -- --quick # a few seconds, for a first look
 //! ```
 
+#![allow(clippy::expect_used, reason = "a benchmark that cannot run stops")]
+
 mod limits;
 mod load;
 mod usage;
