@@ -33,8 +33,9 @@ fn main() {
 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime can be made");
     for steps in [1, 5] {
+        let runs = runs / steps;
         println!("\nW{steps}: {runs} runs, 64 in flight, median of {repeats} (min to max)");
-        load::throughput(&runtime, &directory, steps, runs / steps, repeats);
+        load::throughput(&runtime, &directory, steps, runs, repeats);
         load::idle_latency(&runtime, &directory, steps, sequential);
     }
     println!("\npeak memory of this process: {} MB", usage::peak_memory_mb());
