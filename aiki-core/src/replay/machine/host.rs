@@ -1,0 +1,265 @@
+//! The host's side of the machine: reports out, answers and time in.
+
+use std::panic::Location;
+
+use super::chance::{mix, next_delay, unit};
+use super::{Action, Close, Phase, RESTLESS_POLLS, RunMachine};
+use crate::failure::{ErrorObject, Failure};
+use crate::id::TaskId;
+use crate::payload::Payload;
+use crate::replay::divergence;
+use crate::replay::step::{StepId, StepKind, StepState};
+use crate::report::{Report, Transition};
+use crate::run::FailureCause;
+use crate::time::Timestamp;
+
+impl RunMachine {
+    /// Lets everything whose time has come go on.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        if self.phase != Phase::Live {
+            return;
+        }
+        while let Some((due, id)) = self.timers.first().copied().filter(|(due, _)| *due <= now) {
+            self.timers.remove(&(due, id));
+            let step = &mut self.steps[id.0];
+            match (&step.state, &mut step.kind) {
+                (StepState::Backoff { .. }, _) => self.set(id, StepState::Executable),
+                (StepState::Parked { .. }, StepKind::Sleep { .. }) => self.set(id, StepState::Due),
+                (StepState::Parked { .. }, StepKind::Task { id: Some(task), attempts, .. }) => {
+                    *attempts += 1;
+                    self.draft.push(Transition::TaskRestarted { id: *task, attempts: *attempts });
+                    self.draft.unlocks(id);
+                    self.set(id, StepState::Waiting);
+                }
+                _ => continue,
+            }
+            self.woken.push(id);
+        }
+    }
+
+    /// The handler is about to be polled.
+    pub fn begin_poll(&mut self) {
+        self.restless = self.restless.saturating_add(1);
+    }
+
+    /// Whether the handler was polled so often without coming to rest that it counts as at rest.
+    pub fn is_restless(&self) -> bool {
+        self.restless >= RESTLESS_POLLS
+    }
+
+    /// The handler was polled, has not ended, and nothing in the process has woken it since.
+    /// Decides what is next: hand out an outcome, go live, diverge, suspend, or wait.
+    ///
+    /// Answers whether a step was moved. When no future waits on that step, so that nothing was
+    /// woken, call it again: each call moves a step that no later call moves, so that it ends.
+    #[must_use = "a step that nobody waits on may have been moved: go on"]
+    pub fn settle_poll(&mut self, now: Timestamp) -> bool {
+        self.restless = 0;
+        if !self.is_open() {
+            return false;
+        }
+        self.announce_dropped();
+        if let Some((settled, id)) = self.releasable.pop_first() {
+            // What was once new does not become old again.
+            self.silent &= self.seen.is_some_and(|seen| settled <= seen);
+            if let StepState::Recorded(outcome) = std::mem::replace(&mut self.steps[id.0].state, StepState::Done) {
+                self.steps[id.0].state = StepState::Settled(outcome);
+                self.woken.push(id);
+                self.at_rest = false;
+            }
+            return true;
+        }
+        if let Some(id) = self.ended.pop_front() {
+            if let StepState::Ended(outcome) = std::mem::replace(&mut self.steps[id.0].state, StepState::Done) {
+                self.hand_out(id, outcome);
+                self.woken.push(id);
+            }
+            return true;
+        }
+        self.at_rest = true;
+        self.silent = false;
+        let replayed = self.phase == Phase::Replaying;
+        self.phase = Phase::Live;
+        if !self.settle_held() {
+            return false;
+        }
+        // What is due by now comes before a body that only now starts again.
+        self.handle_timeout(now);
+        if replayed {
+            for (at, step) in self.steps.iter_mut().enumerate() {
+                if matches!(step.state, StepState::Interrupted) {
+                    step.state = StepState::Executable;
+                    self.woken.push(StepId(at));
+                }
+            }
+        }
+        if !self.woken.is_empty() {
+            return true;
+        }
+        if self.busy == 0 && self.parked > 0 && !self.due_within(now, self.config.inline_wait) {
+            // Nor for recorded tasks that today's code no longer asks for.
+            for (task, attempts) in self.recorded.unpark() {
+                self.draft.push(Transition::TaskRestarted { id: task, attempts });
+            }
+            self.draft.push(Transition::Suspended);
+            self.phase = Phase::Closing(Close::Suspended);
+        }
+        false
+    }
+
+    /// New tasks that were held back either go ahead or are a divergence. No recorded outcome is left
+    /// to release here, so nothing can still ask for a recorded task that is unclaimed: a task that
+    /// follows an unsettled one is never on record.
+    fn settle_held(&mut self) -> bool {
+        if self.held.is_empty() {
+            return true;
+        }
+        let held = std::mem::take(&mut self.held);
+        if self.recorded.unclaimed() == 0 {
+            for id in held {
+                self.announce_task(id);
+            }
+            return true;
+        }
+        if let StepKind::Task { call, .. } = &self.steps[held[0].0].kind {
+            let error = divergence::explain(call, &self.recorded);
+            self.fail(error);
+        }
+        false
+    }
+
+    /// The handler returned.
+    pub fn finish_run(&mut self, result: Result<Option<Payload>, Failure>) {
+        if !self.is_open() {
+            return;
+        }
+        self.announce_dropped();
+        let failure = match result {
+            Ok(output) => match Payload::check_size(output.as_ref(), self.config.payload_limit) {
+                Ok(()) => {
+                    self.draft.push(Transition::Completed { output });
+                    self.phase = Phase::Closing(Close::Completed);
+                    return;
+                }
+                Err(error) => Failure::from(error).never_retry(),
+            },
+            Err(failure) => failure,
+        };
+        let chance = unit(mix(self.run.to_bits(), u64::MAX - self.attempts));
+        let delay = next_delay(&self.retry, self.attempts, &failure, chance);
+        // A call that was refused before it became a task is the handler's own failure.
+        let task = failure.task().filter(|task| task.attempts > 0).map(|task| task.id);
+        let error = failure.into_object();
+        let cause = match task {
+            Some(task) => FailureCause::Task(task, Some(error)),
+            None => FailureCause::Own(error),
+        };
+        match delay {
+            Some(retry_in) => {
+                self.draft.push(Transition::RetryScheduled { cause, retry_in });
+                self.phase = Phase::Closing(Close::Retrying);
+            }
+            None => {
+                self.draft.push(Transition::Failed { cause });
+                self.phase = Phase::Closing(Close::Failed);
+            }
+        }
+    }
+
+    /// Fails the run for good, whatever its retry strategy says.
+    pub fn fail(&mut self, error: ErrorObject) {
+        if self.is_open() {
+            self.draft.push(Transition::Failed { cause: FailureCause::Own(error) });
+            self.phase = Phase::Closing(Close::Failed);
+        }
+    }
+
+    /// What the host has to do next, if anything. What a handler does about an outcome leaves in the
+    /// same report as the outcome: nothing leaves before it has come to rest.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        if matches!(self.phase, Phase::Replaying | Phase::Closed) || self.in_flight.is_some() {
+            return None;
+        }
+        if self.phase == Phase::Live && !self.at_rest {
+            return None;
+        }
+        if self.draft.is_empty() {
+            let Phase::Closing(close) = self.phase else { return None };
+            self.phase = Phase::Closed;
+            return Some(Action::Close(close));
+        }
+        self.seq += 1;
+        let (transitions, unlocked) = self.draft.take_report();
+        self.in_flight = Some(unlocked);
+        Some(Action::Report(Report { run: self.run, epoch: self.epoch, seq: self.seq, transitions }))
+    }
+
+    /// The report under way was written.
+    pub fn accepted(&mut self) {
+        for id in self.in_flight.take().into_iter().flatten() {
+            if matches!(self.steps[id.0].state, StepState::Waiting) {
+                self.set(id, StepState::Executable);
+                self.woken.push(id);
+            }
+        }
+    }
+
+    /// The claim is gone: the pass ends in silence.
+    pub fn rejected(&mut self) {
+        self.in_flight = None;
+        self.draft.clear();
+        self.phase = Phase::Closed;
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) has something to do.
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        match self.phase {
+            Phase::Live => self.timers.first().map(|(due, _)| *due),
+            _ => None,
+        }
+    }
+
+    /// The steps whose futures should be polled, since the last call.
+    pub fn take_woken(&mut self) -> Vec<StepId> {
+        std::mem::take(&mut self.woken)
+    }
+
+    /// Whether the next poll of the handler repeats what an earlier pass did: its logs are old news.
+    pub fn is_silent(&self) -> bool {
+        self.silent
+    }
+
+    /// Whether the handler should still be polled.
+    pub fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Replaying | Phase::Live)
+    }
+
+    /// Whether the handler waits for something that is not durable: it is pending, and no step of
+    /// its own could move it.
+    pub fn is_stuck(&self) -> bool {
+        self.phase == Phase::Live && self.busy == 0 && self.parked == 0 && self.in_flight.is_none()
+    }
+
+    /// Where the handler made its last durable call.
+    pub fn last_call(&self) -> Option<&'static Location<'static>> {
+        self.last_call
+    }
+
+    /// Where the given step was called.
+    pub fn location(&self, id: StepId) -> &'static Location<'static> {
+        self.steps[id.0].location
+    }
+
+    /// The largest payload, in bytes.
+    pub fn payload_limit(&self) -> usize {
+        self.config.payload_limit
+    }
+
+    /// The id of the task behind a step, once it has one.
+    pub fn task_id(&self, id: StepId) -> Option<TaskId> {
+        match &self.steps[id.0].kind {
+            StepKind::Task { id, .. } => *id,
+            StepKind::Sleep { .. } => None,
+        }
+    }
+}
