@@ -106,8 +106,10 @@ async fn files_that_are_not_ours_are_refused_and_left_alone() {
 
     let foreign = folder.path().join("foreign.db");
     Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE diary (day TEXT)").unwrap();
+    let before = std::fs::read(&foreign).unwrap();
     let error = start_error(&foreign).await;
     assert!(error.to_string().contains("another program"), "{error}");
+    assert!(std::fs::read(&foreign).unwrap() == before, "the file is left as it was, to the byte");
     let connection = Connection::open(&foreign).unwrap();
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).unwrap();
     assert_eq!(tables, 1);

@@ -34,6 +34,10 @@ pub(crate) fn open(options: Options) -> Result<Opened, ServerStartError> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(from_io(path, &error)),
         _ => {}
     }
+    // Before the log is turned on: that would change another program's file.
+    let probe = plain(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    schema::refuse_foreign(&probe).map_err(|error| from_schema(path, error))?;
+    drop(probe);
     let mut writer = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     schema::migrate(&mut writer).map_err(|error| from_schema(path, error))?;
     let mut readers: Vec<Box<dyn Reads>> = Vec::with_capacity(READERS);
@@ -47,13 +51,18 @@ pub(crate) fn open(options: Options) -> Result<Opened, ServerStartError> {
 }
 
 fn connect(path: &Path, access: OpenFlags) -> Result<Connection, ServerStartError> {
-    let failed = |error: rusqlite::Error| from_sqlite(path, &error);
-    let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(failed)?;
-    connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+    let connection = plain(path, access)?;
     if access.contains(OpenFlags::SQLITE_OPEN_READ_WRITE) {
         use_log(&connection, path)?;
     }
-    configure(&connection, access).map_err(failed)?;
+    configure(&connection, access).map_err(|error| from_sqlite(path, &error))?;
+    Ok(connection)
+}
+
+fn plain(path: &Path, access: OpenFlags) -> Result<Connection, ServerStartError> {
+    let failed = |error: rusqlite::Error| from_sqlite(path, &error);
+    let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(failed)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
     Ok(connection)
 }
 

@@ -53,15 +53,21 @@ impl From<rusqlite::Error> for SchemaError {
     }
 }
 
+/// Refuses a database with tables of another program. Changes nothing.
+pub(super) fn refuse_foreign(connection: &Connection) -> Result<(), SchemaError> {
+    let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    match application == APPLICATION_ID || tables == 0 {
+        true => Ok(()),
+        false => Err(SchemaError::Foreign("it belongs to another program")),
+    }
+}
+
 /// Brings a database to the latest schema, in one transaction.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), SchemaError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let pragma = |name: &str| transaction.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    let (application, found) = (pragma("application_id")?, pragma("user_version")?);
-    let is_empty = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))? == 0;
-    if application != APPLICATION_ID && !is_empty {
-        return Err(SchemaError::Foreign("it belongs to another program"));
-    }
+    refuse_foreign(&transaction)?;
+    let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if found > LATEST {
         return Err(SchemaError::Newer(found));
     }
