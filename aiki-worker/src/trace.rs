@@ -40,6 +40,10 @@ pub(crate) fn started(worker: &str, slots: usize) {
     info!(target: TARGET, worker, slots, "the worker is at work");
 }
 
+pub(crate) fn not_started(worker: &str, error: &dyn Display) {
+    error!(target: TARGET, worker, %error, "the worker does not start");
+}
+
 pub(crate) fn stopping(worker: &str) {
     info!(target: TARGET, worker, "the worker stops: it takes no new runs");
 }

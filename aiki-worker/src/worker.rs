@@ -108,7 +108,10 @@ impl Worker {
     /// its subscriber is misconfigured.
     pub async fn start(&self) -> Result<StopReport, WorkerError> {
         let shared = &self.shared;
-        let _stop_when_dropped = shared.lifecycle.begin(|| shared.registry.start())?.then(|| {
+        let begun = shared.lifecycle.begin(|| shared.registry.start());
+        // Whoever spawned the worker may look at its answer only at the end.
+        let begun = begun.inspect_err(|error| trace::not_started(shared.name.as_str(), error));
+        let _stop_when_dropped = begun?.then(|| {
             let ending = Ending(shared.clone());
             tokio::spawn(work(ending));
             StopOnDrop(shared.control.clone())

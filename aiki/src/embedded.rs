@@ -6,9 +6,10 @@ use std::sync::Arc;
 use aiki_core::{Client, Clock, Name};
 use aiki_runtime::Entropy;
 use aiki_server::ServerStartError;
-use aiki_subscriber_memory::MemoryQueue;
+use aiki_subscriber_memory::{MemoryQueue, MemoryQueueConfig};
 
 use crate::SubscriberTypes;
+use crate::subscribers::fixed_options;
 
 /// The orchestrator inside this process, with the memory queue that announces its runs.
 ///
@@ -63,7 +64,11 @@ impl Server {
     pub fn subscriber_types(&self) -> SubscriberTypes {
         SubscriberTypes::new().with("memory", {
             let queue = self.queue.clone();
-            move |_| Ok(Arc::new(queue.clone()))
+            move |subscriber| {
+                let MemoryQueueConfig { claim_min_idle_time, block_time, .. } = MemoryQueueConfig::default();
+                fixed_options(subscriber, &[("claimMinIdleTimeMs", claim_min_idle_time), ("blockTimeMs", block_time)])?;
+                Ok(Arc::new(queue.clone()))
+            }
         })
     }
 

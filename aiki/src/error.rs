@@ -4,7 +4,7 @@ use aiki_core::{ServerError, StartError};
 use aiki_worker::{ConfigError, WorkerError};
 
 /// Anything that can go wrong outside of handlers.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A worker's configuration cannot be used.
@@ -23,4 +23,11 @@ pub enum Error {
     #[cfg(feature = "embedded")]
     #[error(transparent)]
     ServerStart(#[from] aiki_server::ServerStartError),
+}
+
+/// The same text as `Display`: it is what a `main` that returns the error prints, and it says what to do.
+impl std::fmt::Debug for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")
+    }
 }

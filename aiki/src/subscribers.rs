@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aiki_core::{Client, SubscriberFactory};
 use aiki_worker::{ConfigError, SubscriberConfig, Worker, WorkerBuilder, WorkerConfig};
@@ -52,6 +53,7 @@ impl SubscriberTypes {
         config.validate()?;
         let Some(subscriber) = config.subscriber.take() else { return Ok(Worker::builder(client).config(config)) };
         if subscriber.kind == "http" {
+            fixed_options(&subscriber, &[])?;
             return Ok(Worker::builder(client).config(config));
         }
         match self.types.get(&subscriber.kind) {
@@ -59,7 +61,7 @@ impl SubscriberTypes {
             None => Err(ConfigError::Value {
                 key: "subscriber.type",
                 problem: format!("is `{}`, which this program does not have", subscriber.kind),
-                remedy: format!("use one of: http{}", self.names()),
+                remedy: format!("use one of: http{}; add your own with `SubscriberTypes::with`", self.names()),
             }),
         }
     }
@@ -73,4 +75,18 @@ impl fmt::Debug for SubscriberTypes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entry(&"http").entries(self.types.keys()).finish()
     }
+}
+
+/// Accepts only options that say what is so anyway: what nobody reads must not look as if it worked.
+pub(crate) fn fixed_options(subscriber: &SubscriberConfig, fixed: &[(&str, Duration)]) -> Result<(), ConfigError> {
+    for (name, value) in &subscriber.options {
+        let known = fixed.iter().find(|(key, _)| key == name).map(|(_, time)| time.as_millis());
+        let remedy = match known {
+            Some(ms) if value.as_u64().map(u128::from) == Some(ms) => continue,
+            Some(ms) => format!("leave it out: it is {ms} here, for all workers of the queue"),
+            None => format!("leave it out: the type `{}` does not know it", subscriber.kind),
+        };
+        return Err(ConfigError::Value { key: "subscriber", problem: format!("has `{name}` = {value}"), remedy });
+    }
+    Ok(())
 }

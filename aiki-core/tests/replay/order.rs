@@ -1,8 +1,8 @@
 //! Outcomes reach the handler one at a time and in the order in which they were recorded, so that code
 //! that looks at what is ready first decides in replay as it did live.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use aiki_core::replay::{Pass, PassStep};
@@ -117,6 +117,31 @@ fn what_is_ready_together_is_handed_out_apart_live_as_in_replay() {
     assert_eq!(live, [1, 4]);
     assert_eq!(live, replayed);
     assert_eq!(again, 0);
+}
+
+#[test]
+fn bodies_that_end_in_one_poll_are_handed_out_in_the_order_in_which_they_end() {
+    let ended = Arc::new(Mutex::new(Vec::new()));
+    let (live, replayed, _) = live_and_replayed(5, |world| {
+        let ended = ended.clone();
+        workflow(world, move |run: Run, _: World| {
+            let ended = ended.clone();
+            async move {
+                let task = Task::new("quick", move |_: TaskContext, input: u32| {
+                    ended.lock().unwrap().push(input);
+                    async move { Ok::<_, Failure>(input) }
+                });
+                let mut set: FuturesUnordered<_> = (0..6).map(|input| task.start(&run, input)).collect();
+                let mut seen = Vec::new();
+                while let Some(value) = set.next().await {
+                    seen.push(value?);
+                }
+                Ok(seen)
+            }
+        })
+    });
+    assert_eq!(live, *ended.lock().unwrap());
+    assert_eq!(live, replayed);
 }
 
 /// Counts the polls of a handler, and notes in which of them its calls got their outcome.

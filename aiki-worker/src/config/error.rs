@@ -33,6 +33,24 @@ impl ConfigError {
         ConfigError::Value { key, problem: problem.into(), remedy: remedy.into() }
     }
 
+    /// What serde said, with the key that it said it about.
+    pub(super) fn format(key: &serde_path_to_error::Path, error: &dyn std::fmt::Display) -> Self {
+        let key = key.to_string();
+        // At the top there is no key: serde then names it itself.
+        match key == "." {
+            true => ConfigError::Format(error.to_string()),
+            false => ConfigError::Format(format!("`{key}`: {error}; give it a value of that type")),
+        }
+    }
+
+    /// The text inside of an error that names the file.
+    pub(super) fn in_file(self) -> String {
+        match self {
+            ConfigError::Format(reason) => reason,
+            other => other.to_string(),
+        }
+    }
+
     /// The key that is wrong, when it is one.
     pub fn key(&self) -> Option<&'static str> {
         match self {

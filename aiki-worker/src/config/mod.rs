@@ -85,7 +85,10 @@ impl WorkerConfig {
     /// # Errors
     /// [`ConfigError`] names the key that is wrong and what to do.
     pub fn from_json(text: &str) -> Result<Self, ConfigError> {
-        let config: Self = serde_json::from_str(text).map_err(|error| ConfigError::Format(error.to_string()))?;
+        let config: Self = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(text))
+            .map_err(|error| ConfigError::format(error.path(), error.inner()))?;
+        // A configuration is one value: something behind it is a slip.
+        serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(|error| ConfigError::Format(error.to_string()))?;
         config.validate()?;
         Ok(config)
     }
@@ -95,7 +98,12 @@ impl WorkerConfig {
     /// # Errors
     /// [`ConfigError`] names the key that is wrong and what to do.
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
-        let config: Self = toml::from_str(text).map_err(|error| ConfigError::Format(error.to_string()))?;
+        let config: Self = toml::Deserializer::parse(text)
+            .map_err(|error| ConfigError::Format(error.to_string()))
+            .and_then(|reader| {
+                serde_path_to_error::deserialize(reader)
+                    .map_err(|error| ConfigError::format(error.path(), error.inner()))
+            })?;
         config.validate()?;
         Ok(config)
     }
@@ -107,7 +115,7 @@ impl WorkerConfig {
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
         let path = path.as_ref();
         let read = || std::fs::read_to_string(path);
-        let in_file = |error: ConfigError| ConfigError::File { path: path.to_owned(), reason: error.to_string() };
+        let in_file = |error: ConfigError| ConfigError::File { path: path.to_owned(), reason: error.in_file() };
         let extension = path.extension().map(|extension| extension.to_ascii_lowercase());
         let parse = match extension.as_ref().and_then(|extension| extension.to_str()) {
             Some("json") => Self::from_json,

@@ -77,7 +77,10 @@ fn arguments(mut args: impl Iterator<Item = String>) -> Result<Arguments, String
     while let Some(argument) = args.next() {
         match argument.as_str() {
             "--state" => found.state = args.next().ok_or("--state needs a directory")?.into(),
-            "--help" | "-h" => return Err("usage: orders [ORDERS.jsonl] [--state DIR]".into()),
+            "--help" | "-h" => {
+                println!("usage: orders [ORDERS.jsonl] [--state DIR]");
+                std::process::exit(0);
+            }
             flag if flag.starts_with('-') => return Err(format!("unknown option {flag}; see --help")),
             path => found.orders = path.into(),
         }
@@ -91,7 +94,15 @@ async fn run(arguments: Arguments) -> Result<bool, Trouble> {
         println!("line {}: skipped: {}", skipped.line, skipped.reason);
     }
 
-    std::fs::create_dir_all(&arguments.state)?;
+    if input.orders.is_empty() {
+        let path = arguments.orders.display();
+        return Err(Trouble::Input(format!("{path} holds no orders: give a file with one order per line")));
+    }
+    let state = arguments.state.display();
+    std::fs::create_dir_all(&arguments.state).map_err(|error| {
+        Trouble::Input(format!("{state} cannot be used for database and ledger: {error}; give --state DIR"))
+    })?;
+    println!("database and ledger are in {state}; delete it to begin afresh");
     let ledger = Arc::new(Ledger::open(&arguments.state.join("ledger.jsonl"))?);
     let order_processing = workflow::define(ledger.clone());
 
