@@ -33,6 +33,12 @@ impl Bench {
         Self { factory, publisher: RedisPublisher::new(url) }
     }
 
+    /// Reads that wait long enough for a test to be sure of finding one that waits.
+    fn long_reads(mut self) -> Self {
+        self.factory = self.factory.block_time(Duration::from_secs(5));
+        self
+    }
+
     fn slow_lease(mut self) -> Self {
         self.factory = self.factory.claim_min_idle_time(Duration::from_secs(600));
         self
@@ -318,12 +324,17 @@ async fn clients(admin: &Client) -> usize {
 async fn entries_whose_delivery_was_lost_on_the_way_come_long_before_the_lease_ends() {
     let server = RedisServer::start().await;
     let proxy = Proxy::to(server.port()).await;
-    let (bench, direct) = (Bench::at(&proxy.url()).slow_lease(), Bench::at(&server.url()));
+    let (bench, direct) = (Bench::at(&proxy.url()).slow_lease().long_reads(), Bench::at(&server.url()));
     let admin = connect(&server.url()).await;
     let worker = bench.subscribe("worker").await;
     direct.publish(&[]).await;
     let lose = async {
-        sleep(Duration::from_millis(50)).await;
+        // An answer without entries must not be the one that is lost: then nobody would be reading.
+        until("a read waits", async || {
+            let clients: String = command(&admin, "CLIENT LIST").await;
+            clients.lines().any(|client| client.contains(" flags=b ") && client.contains(" cmd=xreadgroup "))
+        })
+        .await;
         proxy.set(Mode::DropReplies);
         direct.publish(&runs(3)).await;
         until("redis has delivered", async || {
