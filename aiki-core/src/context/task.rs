@@ -36,6 +36,17 @@ pub struct TaskContext {
 
 impl TaskContext {
     /// A context for calling a body by hand, in a unit test.
+    ///
+    /// ```
+    /// # use aiki_core::{Failure, RunId, Task, TaskContext};
+    /// # futures::executor::block_on(async {
+    /// let shout = Task::new("shout", |_: TaskContext, text: String| async move {
+    ///     Ok::<_, Failure>(text.to_uppercase())
+    /// });
+    /// let cx = TaskContext::detached(RunId::from_bits(0).task(0), 1);
+    /// assert_eq!(shout.call(cx, "hello".to_owned()).await.unwrap(), "HELLO");
+    /// # });
+    /// ```
     pub fn detached(task: TaskId, attempt: u64) -> Self {
         Self { task, attempt, cancellation: CancellationToken::new() }
     }

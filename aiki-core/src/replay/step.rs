@@ -69,7 +69,6 @@ pub enum StepPoll {
 pub(super) struct Step {
     pub(super) kind: StepKind,
     pub(super) state: StepState,
-    pub(super) location: &'static Location<'static>,
 }
 
 #[derive(Debug)]

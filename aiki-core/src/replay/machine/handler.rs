@@ -30,8 +30,7 @@ impl RunMachine {
             TaskState::AwaitingRetry { next_attempt_at, .. } => StepState::Parked { due: next_attempt_at },
             TaskState::Discarded { .. } => StepState::Done,
         };
-        let location = call.location;
-        let id = self.push(StepKind::Task { id: Some(task.id), call, attempts }, state, location);
+        let id = self.push(StepKind::Task { id: Some(task.id), call, attempts }, state);
         if let Some(settled) = task.settled {
             self.releasable.insert(settled, id);
         }
@@ -43,8 +42,7 @@ impl RunMachine {
     }
 
     fn open_new_task(&mut self, call: TaskCall) -> StepId {
-        let location = call.location;
-        let id = self.push(StepKind::Task { id: None, call, attempts: 1 }, StepState::Held, location);
+        let id = self.push(StepKind::Task { id: None, call, attempts: 1 }, StepState::Held);
         if !self.is_open() {
             self.set(id, StepState::Done);
         } else if self.recorded.unclaimed() > 0 {
@@ -83,7 +81,7 @@ impl RunMachine {
     ) -> StepId {
         self.last_call = Some(location);
         if !self.is_open() {
-            return self.push(StepKind::Sleep { ordinal: 0 }, StepState::Done, location);
+            return self.push(StepKind::Sleep { ordinal: 0 }, StepState::Done);
         }
         if let Some((ordinal, sleep)) = self.recorded.take_sleep(name) {
             let state = match sleep.state {
@@ -91,7 +89,7 @@ impl RunMachine {
                 SleepState::Completed { .. } => StepState::Recorded(StepOutcome::Slept { early: false }),
                 SleepState::Cancelled { .. } => StepState::Recorded(StepOutcome::Slept { early: true }),
             };
-            let id = self.push(StepKind::Sleep { ordinal }, state, location);
+            let id = self.push(StepKind::Sleep { ordinal }, state);
             if let Some(settled) = sleep.settled {
                 self.releasable.insert(settled, id);
             }
@@ -102,7 +100,7 @@ impl RunMachine {
         let ordinal = self.next_sleep;
         self.next_sleep += 1;
         self.draft.push(Transition::SleepOpened { ordinal, name: name.to_owned(), duration });
-        self.push(StepKind::Sleep { ordinal }, StepState::Parked { due: now.after(duration) }, location)
+        self.push(StepKind::Sleep { ordinal }, StepState::Parked { due: now.after(duration) })
     }
 
     /// The handler reads the time: what it was told before, or `now`, which is then recorded.

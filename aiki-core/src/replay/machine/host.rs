@@ -245,11 +245,6 @@ impl RunMachine {
         self.last_call
     }
 
-    /// Where the given step was called.
-    pub fn location(&self, id: StepId) -> &'static Location<'static> {
-        self.steps[id.0].location
-    }
-
     /// The largest payload, in bytes.
     pub fn payload_limit(&self) -> usize {
         self.config.payload_limit

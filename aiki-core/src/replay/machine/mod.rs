@@ -152,9 +152,9 @@ impl RunMachine {
         }
     }
 
-    fn push(&mut self, kind: StepKind, state: StepState, location: &'static Location<'static>) -> StepId {
+    fn push(&mut self, kind: StepKind, state: StepState) -> StepId {
         let id = StepId(self.steps.len());
-        self.steps.push(Step { kind, state: StepState::Done, location });
+        self.steps.push(Step { kind, state: StepState::Done });
         self.set(id, state);
         id
     }
