@@ -8,6 +8,7 @@
 //! * [`context`]: what handlers get: [`Run`], [`TaskContext`]
 //! * [`replay`]: the sans-io machine that replays a handler against its record
 //! * [`run`]: states, legal moves, history and the server's plans
+//! * [`schedule`]: what starts runs by the calendar, and the plans for it
 //! * [`client`]: [`Client`] and [`RunHandle`], for callers
 //! * the seams: [`ServerClient`], [`Subscriber`], [`Publisher`], [`WorkflowExecutor`], [`Clock`]
 //!
@@ -44,6 +45,7 @@ pub mod replay;
 pub mod report;
 pub mod retry;
 pub mod run;
+pub mod schedule;
 pub mod server_client;
 pub mod subscriber;
 pub mod time;
@@ -55,7 +57,7 @@ pub use definition::{RegisteredWorkflow, RegistryError, Task, Workflow, Workflow
 pub use executor::{ExecutionScope, Outcome, WorkflowExecutor};
 pub use failure::{ErrorObject, Failure, HandlerError, RetryHint, TaskError};
 pub use hash::InputHash;
-pub use id::{RunId, TaskId};
+pub use id::{RunId, ScheduleId, TaskId};
 pub use name::{Name, WorkflowKey};
 pub use payload::Payload;
 pub use publisher::{PublishReport, Publisher, ReadyRun};
@@ -63,6 +65,7 @@ pub use rank::Priority;
 pub use report::{Report, ReportReceipt, Transition};
 pub use retry::RetryStrategy;
 pub use run::{ConflictPolicy, RunRecord, RunState};
+pub use schedule::{OverlapPolicy, ScheduleRecord, ScheduleSpec, ScheduleStatus};
 pub use server_client::{ServerClient, ServerError};
 pub use subscriber::{Delivery, Subscriber, SubscriberError, SubscriberFactory, Subscription};
 pub use time::{Clock, Timestamp};
