@@ -9,7 +9,7 @@
 //! * [`replay`]: the sans-io machine that replays a handler against its record
 //! * [`run`]: states, legal moves, history and the server's plans
 //! * [`schedule`]: what starts runs by the calendar, and the plans for it
-//! * [`client`]: [`Client`] and [`RunHandle`], for callers
+//! * [`client`]: [`Client`], [`RunHandle`] and [`Schedule`], for callers
 //! * the seams: [`ServerClient`], [`Subscriber`], [`Publisher`], [`WorkflowExecutor`], [`Clock`]
 //!
 //! There is no runtime, no socket, no clock and no randomness in this crate; all are arguments.
@@ -51,7 +51,7 @@ pub mod subscriber;
 pub mod time;
 
 pub use cancel::CancellationToken;
-pub use client::{Client, RunError, RunHandle, StartError, StartRun};
+pub use client::{Client, RunError, RunHandle, Schedule, ScheduleError, ScheduleHandle, StartError, StartRun};
 pub use context::{Run, Slept, TaskContext};
 pub use definition::{RegisteredWorkflow, RegistryError, Task, Workflow, WorkflowRegistry, WorkflowVersion};
 pub use executor::{ExecutionScope, Outcome, WorkflowExecutor};

@@ -10,6 +10,7 @@ use crate::report::{Report, ReportReceipt};
 use crate::run::plan::CreateRun;
 use crate::run::record::TransitionRecord;
 use crate::run::{RunRecord, RunState};
+use crate::schedule::{ActivateSchedule, ScheduleFilter, ScheduleId, SchedulePage, ScheduleRecord, ScheduleStatus};
 use crate::time::Timestamp;
 
 /// Why the server did not do what was asked.
@@ -46,6 +47,17 @@ pub enum ServerError {
     /// The claim under which the worker wrote is gone: it must stop working on the run.
     #[error("the claim on run {0} is gone")]
     ClaimLost(RunId),
+    /// There is no such schedule.
+    #[error("there is no schedule {0}")]
+    ScheduleNotFound(String),
+    /// What was asked for belongs to another schedule.
+    #[error("{reason}")]
+    ScheduleConflict {
+        /// The schedule that has it.
+        schedule: ScheduleId,
+        /// What it has, and what to do.
+        reason: String,
+    },
     /// The server or its store is out of order for now: repeating the request may help.
     #[error("the server is unavailable: {0}")]
     Unavailable(String),
@@ -218,4 +230,35 @@ pub trait ServerClient: Send + Sync + 'static {
 
     /// The workers that the server has heard of lately, and what each holds.
     async fn list_workers(&self) -> Result<Vec<WorkerInfo>, ServerError>;
+
+    // Schedules.
+
+    /// Makes a schedule, or finds the one with the same definition and sees that it is active.
+    ///
+    /// # Errors
+    /// [`ServerError::Invalid`] when the spec cannot be served: the text names the part that is wrong.
+    /// [`ServerError::ScheduleConflict`] when the reference id or the definition belongs to another schedule.
+    async fn activate_schedule(&self, request: ActivateSchedule) -> Result<ScheduleRecord, ServerError>;
+
+    /// The schedule with this id.
+    async fn get_schedule(&self, schedule: ScheduleId) -> Result<ScheduleRecord, ServerError>;
+
+    /// The schedule with this reference id.
+    async fn get_schedule_by_reference(&self, reference_id: &str) -> Result<ScheduleRecord, ServerError>;
+
+    /// The schedules that fit, the oldest first: at most `limit` (up to 1000), behind the first `offset`.
+    async fn list_schedules(
+        &self,
+        filter: ScheduleFilter,
+        limit: usize,
+        offset: usize,
+    ) -> Result<SchedulePage, ServerError>;
+
+    /// Pauses a schedule, resumes it or takes it out of service, whatever its status; answers how it stands
+    /// then. A schedule that is resumed after its time fires at once.
+    async fn set_schedule_status(
+        &self,
+        schedule: ScheduleId,
+        status: ScheduleStatus,
+    ) -> Result<ScheduleRecord, ServerError>;
 }

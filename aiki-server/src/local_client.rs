@@ -7,15 +7,19 @@ use std::time::Duration;
 use aiki_core::name::WorkflowKey;
 use aiki_core::run::plan::CreateRun;
 use aiki_core::run::record::TransitionRecord;
+use aiki_core::schedule::{ActivateSchedule, ScheduleFilter, ScheduleId, SchedulePage, ScheduleRecord, ScheduleStatus};
 use aiki_core::server_client::{
     ClaimOutcome, ClaimReady, ClaimRef, ClaimRuns, ClaimStatus, ClaimedRun, CreatedRun, RunView, WorkerInfo,
 };
 use aiki_core::{Name, Report, ReportReceipt, RunId, RunRecord, ServerClient, ServerError};
 use async_trait::async_trait;
 
-use crate::operation::{Cancel, Claim, ClaimAnswer, ClaimReadyRuns, Create, Refresh, Release, WriteReport};
+use crate::operation::{
+    ActivateScheduleOp, Cancel, Claim, ClaimAnswer, ClaimReadyRuns, Create, Refresh, Release, SetScheduleStatus,
+    WriteReport,
+};
 use crate::server::Inner;
-use crate::storage::{ReferenceKey, StoredRun};
+use crate::storage::{ReferenceKey, ScheduleKey, ScheduleQuery, StoredRun};
 use crate::{record, validate};
 
 /// Speaks to the server of the same program for one namespace. A run of another namespace is not
@@ -192,5 +196,46 @@ impl ServerClient for LocalClient {
 
     async fn list_workers(&self) -> Result<Vec<WorkerInfo>, ServerError> {
         Ok(self.server.workers.list(&self.namespace, self.server.clock.now()))
+    }
+
+    async fn activate_schedule(&self, request: ActivateSchedule) -> Result<ScheduleRecord, ServerError> {
+        let (calendar, hashes) = validate::schedule(&request, self.server.payload_limit)?;
+        let namespace = self.namespace.clone();
+        self.server.lane.call(ActivateScheduleOp { namespace, request, calendar, hashes }).await
+    }
+
+    async fn get_schedule(&self, schedule: ScheduleId) -> Result<ScheduleRecord, ServerError> {
+        let found = self.server.readers.read(move |store| store.schedules().load(schedule)).await?;
+        let own = found.map(|found| found.record).filter(|record| record.namespace == self.namespace);
+        own.ok_or_else(|| ServerError::ScheduleNotFound(schedule.to_string()))
+    }
+
+    async fn get_schedule_by_reference(&self, reference_id: &str) -> Result<ScheduleRecord, ServerError> {
+        let key = ScheduleKey::Reference(self.namespace.clone(), reference_id.to_owned());
+        match self.server.readers.read(move |store| store.schedules().find(&key)).await? {
+            Some(schedule) => self.get_schedule(schedule).await,
+            None => Err(ServerError::ScheduleNotFound(format!("with the reference id `{reference_id}`"))),
+        }
+    }
+
+    async fn list_schedules(
+        &self,
+        filter: ScheduleFilter,
+        limit: usize,
+        offset: usize,
+    ) -> Result<SchedulePage, ServerError> {
+        validate::items("schedules", limit)?;
+        let query = ScheduleQuery { namespace: self.namespace.clone(), filter, limit, offset };
+        let (schedules, total) = self.server.readers.read(move |store| store.schedules().list(&query)).await?;
+        Ok(SchedulePage { schedules, total })
+    }
+
+    async fn set_schedule_status(
+        &self,
+        schedule: ScheduleId,
+        status: ScheduleStatus,
+    ) -> Result<ScheduleRecord, ServerError> {
+        let namespace = self.namespace.clone();
+        self.server.lane.call(SetScheduleStatus { namespace, schedule, status }).await
     }
 }

@@ -1,12 +1,14 @@
 //! What callers hold: [`Client`], the builder of a start, and the handle of a run.
 
 mod handle;
+mod schedule;
 mod start;
 
 use std::fmt;
 use std::sync::Arc;
 
 pub use handle::{RunError, RunHandle};
+pub use schedule::{Schedule, ScheduleError, ScheduleHandle};
 pub use start::{StartError, StartRun};
 
 use crate::definition::WorkflowVersion;

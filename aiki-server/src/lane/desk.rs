@@ -13,6 +13,7 @@ use aiki_runtime::Entropy;
 use super::TAIL_LIMIT;
 use super::aside::Aside;
 use super::cache::Cache;
+use super::schedules::{OpenSchedules, SchedulesAside};
 use crate::effects::{Before, Change};
 use crate::storage::{ReadyQuery, ReferenceKey, RunWrite, Storage, StorageError, StoredRun};
 
@@ -64,15 +65,17 @@ pub(crate) struct DueRuns {
 pub(super) struct Memory {
     pub(super) cache: Cache,
     pub(super) aside: Aside,
+    pub(super) schedules_aside: SchedulesAside,
 }
 
 pub(crate) struct Desk<'a> {
     now: Timestamp,
-    storage: &'a mut dyn Storage,
-    memory: &'a mut Memory,
+    pub(super) storage: &'a mut dyn Storage,
+    pub(super) memory: &'a mut Memory,
     ids: &'a mut RunIdSource,
     entropy: &'a dyn Entropy,
     runs: HashMap<RunId, OpenRun>,
+    pub(super) schedules: OpenSchedules,
     /// Reference ids that were taken in this batch.
     references: HashMap<ReferenceKey, RunId>,
     entries: Vec<HistoryEntry>,
@@ -91,7 +94,8 @@ impl<'a> Desk<'a> {
         touched: &mut Vec<RunId>,
     ) -> Result<Self, ServerError> {
         let (runs, references) = (HashMap::with_capacity(touched.len()), HashMap::new());
-        let mut desk = Self { now, storage, memory, ids, entropy, runs, references, entries: Vec::new(), broken: None };
+        let (schedules, entries) = (OpenSchedules::default(), Vec::new());
+        let mut desk = Self { now, storage, memory, ids, entropy, runs, schedules, references, entries, broken: None };
         desk.fetch(touched)?;
         Ok(desk)
     }
@@ -251,10 +255,10 @@ impl<'a> Desk<'a> {
     }
 
     /// Ends the planning.
-    pub(super) fn finish(self) -> Result<(Timestamp, HashMap<RunId, OpenRun>), ServerError> {
+    pub(super) fn finish(self) -> Result<(Timestamp, HashMap<RunId, OpenRun>, OpenSchedules), ServerError> {
         match self.broken {
             Some(error) => Err(error),
-            None => Ok((self.now, self.runs)),
+            None => Ok((self.now, self.runs, self.schedules)),
         }
     }
 }

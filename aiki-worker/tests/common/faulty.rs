@@ -8,6 +8,7 @@ use std::time::Duration;
 use aiki_core::name::{Name, WorkflowKey};
 use aiki_core::run::plan::CreateRun;
 use aiki_core::run::record::TransitionRecord;
+use aiki_core::schedule::{ActivateSchedule, ScheduleFilter, ScheduleId, SchedulePage, ScheduleRecord, ScheduleStatus};
 use aiki_core::server_client::{
     ClaimOutcome, ClaimReady, ClaimRef, ClaimRuns, ClaimStatus, ClaimedRun, CreatedRun, RunView, WorkerInfo,
 };
@@ -148,5 +149,34 @@ impl ServerClient for Faulty {
     async fn list_workers(&self) -> Result<Vec<WorkerInfo>, ServerError> {
         self.gate().await?;
         self.inner.list_workers().await
+    }
+    async fn activate_schedule(&self, request: ActivateSchedule) -> Result<ScheduleRecord, ServerError> {
+        self.gate().await?;
+        self.inner.activate_schedule(request).await
+    }
+    async fn get_schedule(&self, schedule: ScheduleId) -> Result<ScheduleRecord, ServerError> {
+        self.gate().await?;
+        self.inner.get_schedule(schedule).await
+    }
+    async fn get_schedule_by_reference(&self, reference: &str) -> Result<ScheduleRecord, ServerError> {
+        self.gate().await?;
+        self.inner.get_schedule_by_reference(reference).await
+    }
+    async fn list_schedules(
+        &self,
+        filter: ScheduleFilter,
+        limit: usize,
+        offset: usize,
+    ) -> Result<SchedulePage, ServerError> {
+        self.gate().await?;
+        self.inner.list_schedules(filter, limit, offset).await
+    }
+    async fn set_schedule_status(
+        &self,
+        schedule: ScheduleId,
+        status: ScheduleStatus,
+    ) -> Result<ScheduleRecord, ServerError> {
+        self.gate().await?;
+        self.inner.set_schedule_status(schedule, status).await
     }
 }

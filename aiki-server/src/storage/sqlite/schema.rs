@@ -6,7 +6,8 @@ use rusqlite::{Connection, TransactionBehavior};
 const APPLICATION_ID: i64 = 0x4149_4B49;
 
 /// Step n leads from schema n to schema n + 1. Steps that were released never change.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     -- One row per run: while its history is short, a commit writes this row and nothing else.
     CREATE TABLE runs (
         id BLOB NOT NULL UNIQUE,          -- 16 bytes that sort by creation
@@ -35,7 +36,25 @@ const MIGRATIONS: &[&str] = &["
         entries TEXT NOT NULL,
         PRIMARY KEY (run, page)
     ) STRICT;
-"];
+",
+    "
+    CREATE TABLE schedules (
+        id BLOB NOT NULL UNIQUE,          -- 16 bytes that sort by creation
+        version INTEGER NOT NULL,         -- counts the writes of the row
+        namespace TEXT NOT NULL,
+        definition_hash TEXT NOT NULL,
+        reference_id TEXT,
+        created_at INTEGER NOT NULL,      -- ms since the epoch
+        due_at INTEGER,                   -- set while the schedule is active
+        head TEXT NOT NULL,               -- JSON, all but the input
+        input TEXT                        -- JSON; never changes
+    ) STRICT;
+    CREATE UNIQUE INDEX schedules_definition ON schedules (namespace, definition_hash);
+    CREATE UNIQUE INDEX schedules_reference ON schedules (namespace, reference_id) WHERE reference_id IS NOT NULL;
+    CREATE INDEX schedules_listed ON schedules (namespace, created_at, id);
+    CREATE INDEX schedules_due ON schedules (due_at, id) WHERE due_at IS NOT NULL;
+",
+];
 
 /// The latest schema.
 pub(super) const LATEST: i64 = MIGRATIONS.len() as i64;
