@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use aiki_core::name::WorkflowKey;
-use aiki_core::run::plan::CreateRun;
-use aiki_core::{Name, Payload, Report, ServerError, Transition};
+use aiki_core::run::WaitOn;
+use aiki_core::run::plan::{CreateRun, Deadline, EventMessage};
+use aiki_core::{Name, Payload, Report, ServerError, Timestamp, Transition};
 
 /// The longest name and reference id, in bytes.
 const MAX_NAME: usize = 256;
@@ -49,7 +50,7 @@ pub(crate) fn lease(lease: Duration) -> Result<(), ServerError> {
     Ok(())
 }
 
-pub(crate) fn create(request: &CreateRun, payload_limit: usize) -> Result<(), ServerError> {
+pub(crate) fn create(request: &CreateRun, payload_limit: usize, now: Timestamp) -> Result<(), ServerError> {
     workflow(&request.workflow)?;
     if let Some(reference) = &request.reference {
         name("the reference id", &reference.id)?;
@@ -58,7 +59,27 @@ pub(crate) fn create(request: &CreateRun, payload_limit: usize) -> Result<(), Se
         options.retry.iter().try_for_each(|retry| retry.validate().map_err(invalid))?;
         options.pool.iter().try_for_each(|pool| name("the pool's name", pool.as_str()))?;
     }
+    if let Some(Deadline::At(at)) = request.deadline
+        && at <= now
+    {
+        return Err(invalid(format!("the deadline is over already: it is {at}, and now is {now}")));
+    }
+    if let Some(Deadline::Within(Duration::ZERO)) = request.deadline {
+        return Err(invalid("the time limit is 0: give the run at least a millisecond"));
+    }
+    if let Some(concurrency) = &request.concurrency {
+        name("the concurrency key", &concurrency.key)?;
+        if concurrency.limit == 0 {
+            return Err(invalid("the concurrency limit is 0, so that the run could never start: give at least 1"));
+        }
+    }
     Payload::check_size(request.input.as_ref(), payload_limit).map_err(invalid)
+}
+
+pub(crate) fn event(event: &EventMessage, payload_limit: usize) -> Result<(), ServerError> {
+    name("the event's name", &event.name)?;
+    event.reference_id.iter().try_for_each(|id| name("the event's reference id", id))?;
+    Payload::check_size(event.data.as_ref(), payload_limit).map_err(invalid)
 }
 
 pub(crate) fn report(report: &Report, payload_limit: usize) -> Result<(), ServerError> {
@@ -70,6 +91,13 @@ pub(crate) fn report(report: &Report, payload_limit: usize) -> Result<(), Server
                 retry.iter().try_for_each(|retry| retry.validate().map_err(invalid))?;
             }
             Transition::SleepOpened { name: sleep, .. } => name("the sleep's name", sleep)?,
+            Transition::WaitOpened { on: WaitOn::Event(event), .. } => name("the event's name", event)?,
+            Transition::ChildOpened { start, .. } => {
+                workflow(&start.workflow)?;
+                start.reference.iter().try_for_each(|reference| name("the reference id", &reference.id))?;
+                start.options.retry.iter().try_for_each(|retry| retry.validate().map_err(invalid))?;
+                start.options.pool.iter().try_for_each(|pool| name("the pool's name", pool.as_str()))?;
+            }
             _ => {}
         }
         Payload::check_size(payload(transition), payload_limit).map_err(invalid)?;
@@ -80,7 +108,9 @@ pub(crate) fn report(report: &Report, payload_limit: usize) -> Result<(), Server
 /// The payload that a transition brings.
 pub(crate) fn payload(transition: &Transition) -> Option<&Payload> {
     match transition {
-        Transition::TaskOpened { input, .. } => input.as_ref(),
+        Transition::TaskOpened { input, .. } | Transition::ContinuedAsNew { input, .. } => input.as_ref(),
+        Transition::ChildOpened { start, .. } => start.input.as_ref(),
+        Transition::TaskProgressed { checkpoint, .. } => Some(checkpoint),
         Transition::TaskCompleted { output, .. } | Transition::Completed { output } => output.as_ref(),
         Transition::TaskParked { error, .. } | Transition::TaskFailed { error, .. } => error.data.as_ref(),
         Transition::Failed { cause } | Transition::RetryScheduled { cause, .. } => cause.error()?.data.as_ref(),

@@ -1,10 +1,12 @@
 //! Making a worker.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use aiki_core::gate::TaskGate;
 use aiki_core::name::Name;
 use aiki_core::payload::DEFAULT_PAYLOAD_LIMIT;
 use aiki_core::replay::MachineConfig;
@@ -20,6 +22,7 @@ use crate::config::{
 };
 use crate::executor::{ReplayExecutor, after_loss};
 use crate::lifecycle::{Control, Lifecycle};
+use crate::limits::{TaskLimit, TaskLimits};
 use crate::registry::Registry;
 use crate::status::Counters;
 use crate::worker::{Settings, Shared, Worker};
@@ -39,6 +42,7 @@ pub struct WorkerBuilder {
     decorators: Vec<Decorator>,
     heartbeat_on_runtime: bool,
     fail_foreign_waits: bool,
+    task_limits: HashMap<String, TaskLimit>,
 }
 
 impl WorkerBuilder {
@@ -54,6 +58,7 @@ impl WorkerBuilder {
             decorators: Vec::new(),
             heartbeat_on_runtime: false,
             fail_foreign_waits: false,
+            task_limits: HashMap::new(),
         }
     }
 
@@ -157,6 +162,12 @@ impl WorkerBuilder {
         self
     }
 
+    /// Limits the tasks of one name on this worker.
+    pub fn task_limit(mut self, task: impl Into<String>, limit: TaskLimit) -> Self {
+        self.task_limits.insert(task.into(), limit);
+        self
+    }
+
     /// Checks everything and makes the worker. Nothing is sent yet.
     ///
     /// # Errors
@@ -187,7 +198,12 @@ impl WorkerBuilder {
             graceful: self.config.graceful_shutdown_timeout(),
             heartbeat_on_runtime: self.heartbeat_on_runtime,
         };
-        let (registry, active) = (Arc::new(Registry::default()), Arc::new(ActiveRuns::new()));
+        let limits = TaskLimits::new(self.task_limits);
+        let gate = (!limits.is_empty()).then(|| Arc::new(limits) as Arc<dyn TaskGate>);
+        let (registry, active) = {
+            let system = aiki_core::system::cancel_children(self.client.server().clone());
+            (Arc::new(Registry::new(system)), Arc::new(ActiveRuns::new()))
+        };
         let own: Arc<dyn WorkflowExecutor> = Arc::new(ReplayExecutor {
             server: self.client.server().clone(),
             registry: registry.clone(),
@@ -196,6 +212,7 @@ impl WorkerBuilder {
             entropy: self.entropy.clone(),
             machine: MachineConfig { payload_limit: self.payload_limit, ..MachineConfig::default() },
             fail_foreign_waits: self.fail_foreign_waits,
+            gate,
             lost_clean_up: after_loss(lease),
         });
         let executor = self.decorators.into_iter().fold(own, |inner, decorate| decorate(inner));

@@ -5,10 +5,12 @@ mod clock;
 mod drive;
 mod quiet;
 mod reporting;
+mod signals;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use aiki_core::gate::TaskGate;
 use aiki_core::replay::{MachineConfig, Pass};
 use aiki_core::server_client::ClaimedRun;
 use aiki_core::{Clock, ExecutionScope, Outcome, ServerClient, WorkflowExecutor};
@@ -32,6 +34,8 @@ pub(crate) struct ReplayExecutor {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) machine: MachineConfig,
     pub(crate) fail_foreign_waits: bool,
+    /// Limits on the tasks of this worker.
+    pub(crate) gate: Option<Arc<dyn TaskGate>>,
     /// How long bodies may clean up after the claim was lost.
     pub(crate) lost_clean_up: Duration,
 }
@@ -54,8 +58,13 @@ impl WorkflowExecutor for ReplayExecutor {
         let pass = handler.surround(claim.record.seen.is_some(), {
             let clock = clock.clone();
             let machine = self.machine;
-            move || Pass::new(claim, &workflow, clock, machine)
+            let gate = self.gate.clone();
+            move || Pass::gated(claim, &workflow, clock, machine, gate)
         });
+        let history = pass.history();
+        if history.is_nearly_full() {
+            trace::history_nearly_full(run, &workflow_key, history);
+        }
         Drive { executor: self, run, epoch, workflow: workflow_key, scope, watch, handler, pass, clock, live: false }
             .run()
             .await

@@ -6,7 +6,8 @@ use rusqlite::{Connection, TransactionBehavior};
 const APPLICATION_ID: i64 = 0x4149_4B49;
 
 /// Step n leads from schema n to schema n + 1. Steps that were released never change.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     -- One row per run: while its history is short, a commit writes this row and nothing else.
     CREATE TABLE runs (
         id BLOB NOT NULL UNIQUE,          -- 16 bytes that sort by creation
@@ -35,7 +36,21 @@ const MIGRATIONS: &[&str] = &["
         entries TEXT NOT NULL,
         PRIMARY KEY (run, page)
     ) STRICT;
-"];
+",
+    "
+    ALTER TABLE runs ADD COLUMN parent BLOB;        -- the run that started this one
+    ALTER TABLE runs ADD COLUMN slot_key TEXT;      -- set while the run counts for a concurrency key
+    CREATE INDEX runs_parent ON runs (parent, id) WHERE parent IS NOT NULL;
+    CREATE INDEX runs_slot ON runs (namespace, slot_key) WHERE slot_key IS NOT NULL;
+
+    -- What a run is not to accept a second time.
+    CREATE TABLE marks (
+        run BLOB NOT NULL,
+        mark TEXT NOT NULL,
+        PRIMARY KEY (run, mark)
+    ) STRICT, WITHOUT ROWID;
+",
+];
 
 /// The latest schema.
 pub(super) const LATEST: i64 = MIGRATIONS.len() as i64;
