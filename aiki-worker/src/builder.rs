@@ -22,7 +22,7 @@ use crate::config::{
 };
 use crate::executor::{ReplayExecutor, after_loss};
 use crate::lifecycle::{Control, Lifecycle};
-use crate::limits::{TaskLimit, TaskLimits};
+use crate::limits::{Limit, Limits};
 use crate::registry::Registry;
 use crate::status::Counters;
 use crate::worker::{Settings, Shared, Worker};
@@ -42,7 +42,8 @@ pub struct WorkerBuilder {
     decorators: Vec<Decorator>,
     heartbeat_on_runtime: bool,
     fail_foreign_waits: bool,
-    task_limits: HashMap<String, TaskLimit>,
+    task_limits: HashMap<String, Limit>,
+    workflow_limits: HashMap<String, Limit>,
 }
 
 impl WorkerBuilder {
@@ -59,6 +60,7 @@ impl WorkerBuilder {
             heartbeat_on_runtime: false,
             fail_foreign_waits: false,
             task_limits: HashMap::new(),
+            workflow_limits: HashMap::new(),
         }
     }
 
@@ -162,8 +164,18 @@ impl WorkerBuilder {
         self
     }
 
-    /// Limits the tasks of one name on this worker.
-    pub fn task_limit(mut self, task: impl Into<String>, limit: TaskLimit) -> Self {
+    /// Limits the runs of one workflow, whatever their version, that this worker works on. A run that
+    /// waits for its turn occupies one of the worker's slots, so give it enough of them, or a worker of
+    /// its own. To limit runs over all workers, start them with a
+    /// [concurrency key](aiki_core::StartRun::concurrency).
+    pub fn workflow_limit(mut self, workflow: impl Into<String>, limit: Limit) -> Self {
+        self.workflow_limits.insert(workflow.into(), limit);
+        self
+    }
+
+    /// Limits the tasks of one name on this worker. The time limits of an attempt begin when its turn
+    /// has come.
+    pub fn task_limit(mut self, task: impl Into<String>, limit: Limit) -> Self {
         self.task_limits.insert(task.into(), limit);
         self
     }
@@ -198,7 +210,8 @@ impl WorkerBuilder {
             graceful: self.config.graceful_shutdown_timeout(),
             heartbeat_on_runtime: self.heartbeat_on_runtime,
         };
-        let limits = TaskLimits::new(self.task_limits);
+        let limits = Limits::new(self.task_limits);
+        let turns = Limits::new(self.workflow_limits);
         let gate = (!limits.is_empty()).then(|| Arc::new(limits) as Arc<dyn TaskGate>);
         let (registry, active) = {
             let system = aiki_core::system::cancel_children(self.client.server().clone());
@@ -213,6 +226,7 @@ impl WorkerBuilder {
             machine: MachineConfig { payload_limit: self.payload_limit, ..MachineConfig::default() },
             fail_foreign_waits: self.fail_foreign_waits,
             gate,
+            turns,
             lost_clean_up: after_loss(lease),
         });
         let executor = self.decorators.into_iter().fold(own, |inner, decorate| decorate(inner));

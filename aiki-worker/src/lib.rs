@@ -75,7 +75,7 @@ pub use builder::WorkerBuilder;
 pub use claim_subscriber::ClaimSubscriber;
 pub use config::{ConfigError, SubscriberConfig, WorkerConfig, WorkflowRunConfig};
 pub use error::WorkerError;
-pub use limits::TaskLimit;
+pub use limits::Limit;
 pub use registry::RegistryHandle;
 pub use report::StopReport;
 pub use status::{ActiveRun, Totals, WorkerPhase, WorkerStatus};

@@ -1,4 +1,5 @@
-//! Limits on the tasks of one name: how many run at once on this worker, and how many begin in a time.
+//! Limits on the tasks or runs of one name: how many are under way at once on this worker, and how many
+//! begin in a time.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -10,26 +11,26 @@ use aiki_core::gate::{TaskGate, TaskTurn};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
 
-/// A limit on the tasks of one name on one worker. Tasks over the limit wait for their turn; their time
-/// limits begin when it has come.
+/// A limit on what bears one name on one worker: tasks or runs. What is over the limit waits for its
+/// turn.
 ///
 /// ```
 /// use std::time::Duration;
-/// use aiki_worker::TaskLimit;
+/// use aiki_worker::Limit;
 ///
-/// let gateway = TaskLimit::concurrency(4).rate(50, Duration::from_secs(1));
+/// let gateway = Limit::concurrency(4).rate(50, Duration::from_secs(1));
 /// # let _ = gateway;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TaskLimit {
+pub struct Limit {
     concurrency: Option<usize>,
     rate: Option<(u32, Duration)>,
 }
 
-impl TaskLimit {
-    /// At most so many bodies at the same time; 0 counts as 1.
-    pub fn concurrency(bodies: usize) -> Self {
-        Self { concurrency: Some(bodies.clamp(1, Semaphore::MAX_PERMITS)), rate: None }
+impl Limit {
+    /// At most so many at the same time; 0 counts as 1.
+    pub fn concurrency(many: usize) -> Self {
+        Self { concurrency: Some(many.clamp(1, Semaphore::MAX_PERMITS)), rate: None }
     }
 
     /// At most so many begin in any such time, evenly spread; 0 counts as 1.
@@ -40,35 +41,35 @@ impl TaskLimit {
 
 /// The limits of a worker.
 #[derive(Debug, Default)]
-pub(crate) struct TaskLimits {
+pub(crate) struct Limits {
     lines: HashMap<String, Line>,
 }
 
-/// Where tasks of one name line up.
+/// Where those of one name line up.
 #[derive(Clone, Debug)]
 struct Line {
     places: Option<Arc<Semaphore>>,
     pace: Option<Arc<Pace>>,
 }
 
-/// When the next task may begin: each takes a slot of `interval` on the time line.
+/// When the next may begin: each takes a slot of `interval` on the time line.
 #[derive(Debug)]
 struct Pace {
     interval: Duration,
     next: Mutex<Option<Instant>>,
 }
 
-impl TaskLimits {
-    pub(crate) fn new(limits: HashMap<String, TaskLimit>) -> Self {
-        let line = |limit: TaskLimit| Line {
-            places: limit.concurrency.map(|bodies| Arc::new(Semaphore::new(bodies))),
+impl Limits {
+    pub(crate) fn new(limits: HashMap<String, Limit>) -> Self {
+        let line = |limit: Limit| Line {
+            places: limit.concurrency.map(|many| Arc::new(Semaphore::new(many))),
             pace: limit.rate.map(|(starts, per)| Arc::new(Pace { interval: per / starts, next: Mutex::default() })),
         };
         Self { lines: limits.into_iter().map(|(name, limit)| (name, line(limit))).collect() }
     }
 }
 
-impl TaskLimits {
+impl Limits {
     pub(crate) fn is_empty(&self) -> bool {
         self.lines.is_empty()
     }
@@ -84,9 +85,9 @@ impl Pace {
     }
 }
 
-impl TaskGate for TaskLimits {
-    fn enter(&self, task: &str) -> Pin<Box<dyn Future<Output = TaskTurn> + Send>> {
-        let Some(Line { places, pace }) = self.lines.get(task).cloned() else {
+impl TaskGate for Limits {
+    fn enter(&self, name: &str) -> Pin<Box<dyn Future<Output = TaskTurn> + Send>> {
+        let Some(Line { places, pace }) = self.lines.get(name).cloned() else {
             return Box::pin(std::future::ready(Box::new(()) as TaskTurn));
         };
         Box::pin(async move {
@@ -109,13 +110,13 @@ mod tests {
 
     use super::*;
 
-    fn limits(limit: TaskLimit) -> TaskLimits {
-        TaskLimits::new(HashMap::from([("charge".to_owned(), limit)]))
+    fn limits(limit: Limit) -> Limits {
+        Limits::new(HashMap::from([("charge".to_owned(), limit)]))
     }
 
     #[tokio::test]
     async fn the_next_one_waits_until_a_place_is_free_and_others_do_not() {
-        let limits = limits(TaskLimit::concurrency(1));
+        let limits = limits(Limit::concurrency(1));
         let first = limits.enter("charge").await;
         let mut second = limits.enter("charge");
         assert!((&mut second).now_or_never().is_none());
@@ -126,7 +127,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn starts_are_spread_evenly() {
-        let limits = limits(TaskLimit::default().rate(10, Duration::from_secs(1)));
+        let limits = limits(Limit::default().rate(10, Duration::from_secs(1)));
         let began = Instant::now();
         for _ in 0..11 {
             limits.enter("charge").await;
@@ -136,7 +137,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_who_gives_up_leaves_no_gap() {
-        let limits = limits(TaskLimit::concurrency(1));
+        let limits = limits(Limit::concurrency(1));
         let first = limits.enter("charge").await;
         drop(limits.enter("charge"));
         drop(first);

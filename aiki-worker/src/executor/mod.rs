@@ -11,13 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aiki_core::gate::TaskGate;
-use aiki_core::replay::{MachineConfig, Pass};
+use aiki_core::replay::{Close, MachineConfig, Pass};
 use aiki_core::server_client::ClaimedRun;
 use aiki_core::{Clock, ExecutionScope, Outcome, ServerClient, WorkflowExecutor};
 use aiki_runtime::Entropy;
 use async_trait::async_trait;
 
 use crate::active::{ActiveRuns, Watch};
+use crate::limits::Limits;
 use crate::registry::Registry;
 use crate::trace;
 pub(crate) use clean_up::after_loss;
@@ -36,6 +37,8 @@ pub(crate) struct ReplayExecutor {
     pub(crate) fail_foreign_waits: bool,
     /// Limits on the tasks of this worker.
     pub(crate) gate: Option<Arc<dyn TaskGate>>,
+    /// Limits on the runs of this worker, by the name of their workflow.
+    pub(crate) turns: Limits,
     /// How long bodies may clean up after the claim was lost.
     pub(crate) lost_clean_up: Duration,
 }
@@ -49,6 +52,12 @@ impl WorkflowExecutor for ReplayExecutor {
             return Outcome::Interrupted;
         };
         let workflow_key = claim.record.workflow.clone();
+        let _turn = tokio::select! {
+            biased;
+            turn = self.turns.enter(workflow_key.name.as_str()) => turn,
+            () = scope.lost.cancelled() => return Outcome::Closed(Close::Lost),
+            () = scope.interrupted.cancelled() => return Outcome::Interrupted,
+        };
         let active = self.active.get(run);
         let unwatched = Watch::default();
         let watch = active.as_ref().map_or(&unwatched, |active| &active.watch);

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use aiki::prelude::*;
-use aiki::{TaskLimit, Timestamp};
+use aiki::{Limit, Timestamp};
 use futures::future::join_all;
 use tokio::time::Instant;
 
@@ -140,7 +140,7 @@ async fn a_worker_runs_only_so_many_tasks_of_a_name_and_runs_of_a_key() {
             Ok::<_, Failure>(())
         }
     });
-    let limit = |worker: aiki::WorkerBuilder| worker.task_limit("charge", TaskLimit::concurrency(3));
+    let limit = |worker: aiki::WorkerBuilder| worker.task_limit("charge", Limit::concurrency(3));
     let house = House::configured(vec![pays.register()], |server| server, limit).await;
     let began = Instant::now();
     pays.start(&house.client, 9).await.unwrap().wait().await.unwrap();
@@ -155,5 +155,37 @@ async fn a_worker_runs_only_so_many_tasks_of_a_name_and_runs_of_a_key() {
     join_all(handles.iter().map(|handle| handle.wait())).await.into_iter().collect::<Result<Vec<_>, _>>().unwrap();
     assert_eq!(most.load(Ordering::SeqCst), 2, "two runs of the key at a time");
     assert!(began.elapsed() < 4 * SECOND, "{:?}", began.elapsed());
+    house.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_works_on_so_many_runs_of_a_workflow_and_others_go_by() {
+    let (now, most) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let (current, maximum) = (now.clone(), most.clone());
+    let work = Task::new("work", move |_: TaskContext, (): ()| {
+        let (now, most) = (current.clone(), maximum.clone());
+        async move {
+            most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            tokio::time::sleep(SECOND).await;
+            now.fetch_sub(1, Ordering::SeqCst);
+            Ok::<_, Failure>(())
+        }
+    });
+    let heavy = Workflow::new("heavy").version("1", move |run: Run, (): ()| {
+        let work = work.clone();
+        async move { Ok::<_, Failure>(work.start(&run, ()).await?) }
+    });
+    let light = Workflow::new("light").version("1", |_: Run, (): ()| async move { Ok::<_, Failure>(()) });
+    let limit = |worker: aiki::WorkerBuilder| worker.workflow_limit("heavy", Limit::concurrency(2));
+    let house = House::configured(vec![heavy.register(), light.register()], |server| server, limit).await;
+    let mut handles = Vec::new();
+    for _ in 0..6 {
+        handles.push(heavy.start(&house.client, ()).await.unwrap());
+    }
+    let began = Instant::now();
+    light.start(&house.client, ()).await.unwrap().wait().await.unwrap();
+    assert!(began.elapsed() < SECOND, "{:?}", began.elapsed());
+    join_all(handles.iter().map(|handle| handle.wait())).await.into_iter().collect::<Result<Vec<_>, _>>().unwrap();
+    assert_eq!(most.load(Ordering::SeqCst), 2);
     house.close().await;
 }
