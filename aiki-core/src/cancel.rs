@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
 /// Tells a task's body that its work is no longer wanted. Clones share one state; once cancelled it
@@ -16,6 +16,7 @@ pub struct CancellationToken {
 struct State {
     cancelled: bool,
     wakers: Vec<Waker>,
+    children: Vec<Weak<Mutex<State>>>,
 }
 
 impl CancellationToken {
@@ -26,12 +27,29 @@ impl CancellationToken {
 
     /// Cancels: everybody who waits on [`cancelled`](Self::cancelled) is woken.
     pub fn cancel(&self) {
-        let wakers = {
+        let (wakers, children) = {
             let mut state = self.lock();
             state.cancelled = true;
-            std::mem::take(&mut state.wakers)
+            (std::mem::take(&mut state.wakers), std::mem::take(&mut state.children))
         };
         wakers.into_iter().for_each(Waker::wake);
+        for state in children.iter().filter_map(Weak::upgrade) {
+            CancellationToken { state }.cancel();
+        }
+    }
+
+    /// A token that is cancelled with this one, and can be cancelled alone.
+    pub fn child(&self) -> Self {
+        let child = Self::new();
+        let mut state = self.lock();
+        if state.cancelled {
+            drop(state);
+            child.cancel();
+        } else {
+            state.children.retain(|child| child.strong_count() > 0);
+            state.children.push(Arc::downgrade(&child.state));
+        }
+        child
     }
 
     /// Whether the work is no longer wanted.
@@ -73,6 +91,16 @@ impl Future for Cancelled {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_child_ends_with_its_parent_and_not_the_other_way_round() {
+        let parent = CancellationToken::new();
+        let (first, second) = (parent.child(), parent.child());
+        first.cancel();
+        assert!(!parent.is_cancelled() && !second.is_cancelled());
+        parent.cancel();
+        assert!(second.is_cancelled() && parent.child().is_cancelled());
+    }
 
     #[test]
     fn cancelling_wakes_every_clone() {

@@ -21,7 +21,9 @@ impl Outcome {
     /// only when the server holds a state that announces the run again by itself, if need be.
     pub fn settles_delivery(self) -> bool {
         match self {
-            Outcome::Closed(Close::Suspended | Close::Completed | Close::Failed | Close::Retrying) => true,
+            Outcome::Closed(
+                Close::Suspended | Close::Completed | Close::Failed | Close::Retrying | Close::Continued,
+            ) => true,
             // Somebody else owns the run now, or it ended: the server knows where it stands.
             Outcome::Closed(Close::Lost) => true,
             Outcome::Interrupted => false,

@@ -35,6 +35,7 @@ pub mod definition;
 pub mod duration;
 pub mod executor;
 pub mod failure;
+pub mod gate;
 pub mod hash;
 pub mod id;
 pub mod name;
@@ -48,14 +49,17 @@ pub mod run;
 pub mod schedule;
 pub mod server_client;
 pub mod subscriber;
+pub mod system;
 pub mod time;
 
 pub use cancel::CancellationToken;
-pub use client::{Client, RunError, RunHandle, Schedule, ScheduleError, ScheduleHandle, StartError, StartRun};
-pub use context::{Run, Slept, TaskContext};
-pub use definition::{RegisteredWorkflow, RegistryError, Task, Workflow, WorkflowRegistry, WorkflowVersion};
+pub use client::{
+    Client, RunError, RunHandle, Schedule, ScheduleError, ScheduleHandle, SendEventError, StartError, StartRun,
+};
+pub use context::{Child, Either, Elapsed, Run, Slept, TaskContext, race};
+pub use definition::{Event, RegisteredWorkflow, RegistryError, Task, Workflow, WorkflowRegistry, WorkflowVersion};
 pub use executor::{ExecutionScope, Outcome, WorkflowExecutor};
-pub use failure::{ErrorObject, Failure, HandlerError, RetryHint, TaskError};
+pub use failure::{ChildError, ErrorObject, Failure, HandlerError, RetryHint, TaskError};
 pub use hash::InputHash;
 pub use id::{RunId, ScheduleId, TaskId};
 pub use name::{Name, WorkflowKey};

@@ -4,6 +4,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::time::Timestamp;
+
+/// What each step of priority is worth in waiting time, in milliseconds. It is also the bound of
+/// starvation: a run is overtaken only by runs that became ready at most so much later for each step
+/// that they are above it.
+pub const HEAD_START_MS: u64 = 60_000;
+
 /// The digit of a rank without a priority of its own, the last of all.
 const PLAIN_DIGIT: u8 = 9;
 
@@ -43,6 +50,18 @@ impl Priority {
 pub struct Rank(u64);
 
 impl Rank {
+    /// The place of a run among the ready ones: a higher priority counts as having waited
+    /// [`HEAD_START_MS`] longer for each step, so that urgent runs go first and the others are
+    /// served in the end, however many urgent ones there are.
+    pub const fn of_ready(since: Timestamp, priority: Priority) -> Self {
+        let handicap = match priority {
+            Priority::High => 0,
+            Priority::Normal => HEAD_START_MS,
+            Priority::Low => 2 * HEAD_START_MS,
+        };
+        Self::new(since.as_millis().saturating_add(handicap), priority)
+    }
+
     /// The rank of a run that is due at `due_at_ms`, milliseconds since the Unix epoch.
     pub const fn new(due_at_ms: u64, priority: Priority) -> Self {
         Self::with_digit(due_at_ms, priority.digit())

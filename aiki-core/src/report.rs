@@ -7,9 +7,11 @@ use serde::{Deserialize, Serialize};
 use crate::failure::ErrorObject;
 use crate::hash::InputHash;
 use crate::id::{RunId, TaskId};
+use crate::name::WorkflowKey;
 use crate::payload::Payload;
+use crate::rank::Priority;
 use crate::retry::RetryStrategy;
-use crate::run::FailureCause;
+use crate::run::{FailureCause, ReceivedEvent, Reference, RunOptions, WaitOn};
 use crate::time::Timestamp;
 
 /// One step forward in a run's life, as its worker tells it. Times are relative: the server's clock
@@ -35,8 +37,26 @@ pub enum Transition {
     SleepDropped { ordinal: u32 },
     /// The handler read the time and was told this.
     TimeRead { time: Timestamp },
-    /// Nothing can go on before a parked step is due: the worker gives the run back.
+    /// A task's body got so far. Kept until the task ends; the latest one counts.
+    TaskProgressed { id: TaskId, checkpoint: Payload },
+    /// A wait begins: the run's next one by `ordinal`, counted from 0. `run` is the child waited for,
+    /// where the worker knows it already.
+    WaitOpened { ordinal: u32, on: WaitOn, run: Option<RunId>, timeout: Option<Duration> },
+    /// A wait is over: the handler has the event of this place among those received, or its child's end.
+    WaitCompleted { ordinal: u32, event: Option<u32> },
+    /// A wait took too long.
+    WaitTimedOut { ordinal: u32 },
+    /// The handler stopped waiting.
+    WaitDropped { ordinal: u32 },
+    /// A child run starts: the run's next one by `ordinal`, counted from 0. The server answers its id.
+    ChildOpened { ordinal: u32, start: Box<ChildStart> },
+    /// The child is to be cancelled, if it has not ended.
+    ChildCancelled { ordinal: u32, run: Option<RunId> },
+    /// Nothing can go on before a parked step may: the worker gives the run back.
     Suspended,
+    /// The handler begins again with this input and an empty history. Events that nobody took go with
+    /// it.
+    ContinuedAsNew { input: Option<Payload>, events: Vec<ReceivedEvent> },
     /// The handler returned.
     Completed { output: Option<Payload> },
     /// The handler failed and no retry of the run is left.
@@ -51,11 +71,31 @@ impl Transition {
         matches!(
             self,
             Transition::Suspended
+                | Transition::ContinuedAsNew { .. }
                 | Transition::Completed { .. }
                 | Transition::Failed { .. }
                 | Transition::RetryScheduled { .. }
         )
     }
+}
+
+/// What a handler says about a child that it starts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChildStart {
+    /// The code that the child executes.
+    pub workflow: WorkflowKey,
+    /// Its input.
+    pub input: Option<Payload>,
+    /// Hash of the input.
+    pub input_hash: InputHash,
+    /// The handler's own id for the child.
+    pub reference: Option<Reference>,
+    /// Options that stay with the child.
+    pub options: RunOptions,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// The child fails when it has not ended after this time, or when its parent's deadline is over.
+    pub time_limit: Option<Duration>,
 }
 
 /// All that one poll of a handler brought forward, written by the server as one.
@@ -68,13 +108,21 @@ pub struct Report {
     /// The report's number within its epoch, from 1. A report that is sent again under the same
     /// number gets the same answer and changes nothing.
     pub seq: u64,
+    /// How many signals the worker knew of when it made the report. A run is not suspended over
+    /// signals that its worker has not seen.
+    pub signals: u32,
     /// What happened, in order.
     pub transitions: Vec<Transition>,
 }
 
 /// The server wrote the report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReportReceipt {
     /// The run's revision after the report.
     pub revision: u64,
+    /// How many signals have reached the run by now.
+    pub signals: u32,
+    /// The children that the report started, in order; `None` for one that was refused: how it ended
+    /// is among the signals.
+    pub children: Vec<Option<RunId>>,
 }

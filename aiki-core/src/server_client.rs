@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::id::RunId;
+use crate::failure::ErrorObject;
+use crate::id::{RunId, TaskId};
 use crate::name::{Name, WorkflowKey};
+use crate::payload::Payload;
 use crate::report::{Report, ReportReceipt};
-use crate::run::plan::CreateRun;
-use crate::run::record::TransitionRecord;
-use crate::run::{RunRecord, RunState};
+use crate::run::plan::{CreateRun, EventMessage, RunCommand, TaskTarget};
+use crate::run::record::{Signal, TransitionRecord};
+use crate::run::{RunRecord, RunState, RunStatus};
 use crate::schedule::{ActivateSchedule, ScheduleFilter, ScheduleId, SchedulePage, ScheduleRecord, ScheduleStatus};
 use crate::time::Timestamp;
 
@@ -38,6 +40,17 @@ pub enum ServerError {
         /// The run that has it.
         run: RunId,
     },
+    /// The run has ended: it takes no more events, and its tasks' results stand.
+    #[error("run {run} is {status}: it takes no more")]
+    RunEnded {
+        /// The run.
+        run: RunId,
+        /// How it ended.
+        status: RunStatus,
+    },
+    /// The run has no such task.
+    #[error("there is no task {0}")]
+    TaskNotFound(TaskId),
     /// The run cannot do that in its present state.
     #[error("{0}")]
     IllegalTransition(String),
@@ -120,6 +133,8 @@ pub struct ClaimedRun {
     pub epoch: u64,
     /// How long the claim lasts unless it is refreshed, from the moment the claim was sent.
     pub lease: Duration,
+    /// How many entries the run's history may have: beyond, the run fails.
+    pub history_limit: u32,
 }
 
 /// The answer for one run that a worker asked for.
@@ -163,6 +178,48 @@ pub struct WorkerInfo {
     pub last_seen: Timestamp,
     /// The runs it holds, each with the time of its claim.
     pub holds: Vec<(RunId, Timestamp)>,
+    /// What it serves; `None` when it has not said.
+    pub serves: Option<WorkerServes>,
+}
+
+/// What a worker serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerServes {
+    /// The workflow versions.
+    pub workflows: Vec<WorkflowKey>,
+    /// Its pools; empty means runs without a pool.
+    pub pools: Vec<Name>,
+}
+
+/// An event for one run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SendEvent {
+    /// The run.
+    pub run: RunId,
+    /// The event.
+    pub event: EventMessage,
+}
+
+/// An operator's result for a task.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SetTaskResult {
+    /// The run.
+    pub run: RunId,
+    /// The task.
+    pub target: TaskTarget,
+    /// What it returned, or how it failed.
+    pub result: Result<Option<Payload>, ErrorObject>,
+}
+
+/// A child of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChildRun {
+    /// The child.
+    pub run: RunId,
+    /// Where it stands.
+    pub status: RunStatus,
+    /// The pool that it is reserved for.
+    pub pool: Option<Name>,
 }
 
 /// A run's state together with the revision at which it stood there.
@@ -172,6 +229,8 @@ pub struct RunView {
     pub revision: u64,
     /// The state.
     pub state: RunState,
+    /// The run is ready, but no worker that the server knows of serves its workflow version and pool.
+    pub unserved: bool,
 }
 
 /// The server, as workers and clients see it. One value speaks for one namespace.
@@ -231,6 +290,39 @@ pub trait ServerClient: Send + Sync + 'static {
     /// The workers that the server has heard of lately, and what each holds.
     async fn list_workers(&self) -> Result<Vec<WorkerInfo>, ServerError>;
 
+    /// Hands an event to a run.
+    ///
+    /// # Errors
+    /// [`ServerError::RunEnded`] when the run takes no more events.
+    async fn send_event(&self, request: SendEvent) -> Result<(), ServerError>;
+
+    /// Cancels every run of these that has not ended; answers which ones that were, in the order of the
+    /// request. Runs that are not there are left out.
+    async fn cancel_runs(&self, runs: &[RunId]) -> Result<Vec<RunId>, ServerError>;
+
+    /// Pauses, resumes, wakes or requeues a run.
+    ///
+    /// # Errors
+    /// [`ServerError::IllegalTransition`] when the run is not where the command is for.
+    async fn command_run(&self, run: RunId, command: RunCommand) -> Result<(), ServerError>;
+
+    /// Gives a task a result in the place of its body. A worker that holds the run loses it.
+    async fn set_task_result(&self, request: SetTaskResult) -> Result<(), ServerError>;
+
+    /// The children of a run in the order of their creation; those in one of the `statuses`, or all when
+    /// there are none.
+    async fn list_child_runs(&self, run: RunId, statuses: &[RunStatus]) -> Result<Vec<ChildRun>, ServerError>;
+
+    /// The signals of a run behind the first `known` that it ever had.
+    async fn get_signals(&self, run: RunId, known: u32) -> Result<Vec<Signal>, ServerError>;
+
+    /// Tells the server what a worker serves, for a while: call it again before that is over.
+    async fn announce_worker(&self, worker: &Name, serves: WorkerServes) -> Result<(), ServerError>;
+
+    /// Waits until something has happened to runs that the worker holds, which it did not do itself:
+    /// the claim is gone, or a signal has come. Answers those runs, or none when `timeout` is over.
+    async fn await_news(&self, worker: &Name, timeout: Duration) -> Result<Vec<RunId>, ServerError>;
+
     // Schedules.
 
     /// Makes a schedule, or finds the one with the same definition and sees that it is active.
@@ -261,4 +353,16 @@ pub trait ServerClient: Send + Sync + 'static {
         schedule: ScheduleId,
         status: ScheduleStatus,
     ) -> Result<ScheduleRecord, ServerError>;
+}
+
+/// At most so many runs get an event in one call.
+pub const MULTICAST_LIMIT: usize = 10;
+
+/// Who got an event that was sent to several runs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Multicast {
+    /// The runs that have it.
+    pub sent: Vec<RunId>,
+    /// The runs that do not, each with the reason.
+    pub failed: Vec<(RunId, ServerError)>,
 }

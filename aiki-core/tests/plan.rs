@@ -40,7 +40,7 @@ fn claimed() -> Server {
 }
 
 fn report(server: &Server, seq: u64, transitions: Vec<Transition>) -> Report {
-    Report { run: server.head.id, epoch: server.head.epoch, seq, transitions }
+    Report { run: server.head.id, epoch: server.head.epoch, seq, signals: server.head.signals, transitions }
 }
 
 fn opened(ordinal: u32) -> Transition {
@@ -119,7 +119,7 @@ fn a_claim_whose_answer_was_lost_is_granted_to_its_owner_again() {
     let again = plan::claim(&mut server.head, &Name::new("worker"), LEASE, server.clock.now(), &mut Vec::new());
     assert_eq!(again, ClaimDecision::Granted);
     assert_eq!((server.head.epoch, server.head.revision), (lost + 1, revision));
-    let stale = Report { run: RUN, epoch: lost, seq: 1, transitions: vec![opened(0)] };
+    let stale = Report { run: RUN, epoch: lost, seq: 1, signals: 0, transitions: vec![opened(0)] };
     assert_eq!(server.report(&stale), Err(ReportError::Lost), "the lost answer is worth nothing now");
     tell(&mut server, 1, vec![opened(0)]);
     let third = plan::claim(&mut server.head, &Name::new("worker"), LEASE, server.clock.now(), &mut Vec::new());
@@ -592,7 +592,7 @@ fn check(server: &Server) -> Result<(), TestCaseError> {
     prop_assert_eq!(record.tasks.len() as u32, head.tasks_opened);
     prop_assert_eq!(record.sleeps.len() as u32, head.sleeps_opened);
     prop_assert_eq!(run_entries(&entries), head.revision + 1, "one revision for each transition of the run");
-    let listed = transitions(head.id, entries.clone());
+    let listed = transitions(head, entries.clone());
     prop_assert_eq!(listed.len() as u32, head.transitions);
     prop_assert!(listed.windows(2).all(|pair| pair[0].id < pair[1].id), "ids ascend");
     prop_assert!(listed.windows(2).all(|pair| pair[0].created_at <= pair[1].created_at));

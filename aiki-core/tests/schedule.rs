@@ -215,9 +215,10 @@ fn the_run_of_an_occurrence_is_queued_at_revision_0_under_its_reference() {
     assert_eq!(run.state, RunState::Queued { reason: QueuedReason::New });
     assert_eq!((run.revision, run.attempts, run.schedule, run.transitions), (0, 1, Some(record.id), 1));
     assert_eq!(run.state_transition_id(), run.id.transition(0));
+    assert_eq!(run.history_len as usize, entries.len());
     let folded = aiki_core::RunRecord::fold(&run, entries.clone());
     assert_eq!((folded.schedule, folded.input), (Some(record.id), record.input));
-    assert_eq!(aiki_core::run::record::transitions(run.id, entries).len(), 1);
+    assert_eq!(aiki_core::run::record::transitions(&run, entries).len(), 1);
 }
 
 #[test]

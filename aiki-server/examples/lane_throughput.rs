@@ -99,9 +99,9 @@ async fn one_run(client: &Client, worker: &Name) -> Result<(), Failure> {
     let opened =
         Transition::TaskOpened { id, name: "charge".into(), input_hash: hash, input: Some(input.clone()), retry: None };
     let epoch = claimed.epoch;
-    server.report(Report { run, epoch, seq: 1, transitions: vec![opened] }).await?;
+    server.report(Report { run, epoch, seq: 1, signals: 0, transitions: vec![opened] }).await?;
     let completed = Transition::TaskCompleted { id, attempts: 1, output: Some(input.clone()) };
     let ended = Transition::Completed { output: Some(input) };
-    server.report(Report { run, epoch, seq: 2, transitions: vec![completed, ended] }).await?;
+    server.report(Report { run, epoch, seq: 2, signals: 0, transitions: vec![completed, ended] }).await?;
     Ok(())
 }

@@ -109,6 +109,9 @@ enum StoreChoice {
     Sqlite(crate::storage::sqlite::Options),
 }
 
+/// Entries that a history may have unless told otherwise.
+const DEFAULT_HISTORY_LIMIT: u32 = 50_000;
+
 /// Configures and starts a [`Server`].
 #[must_use = "a server runs once it is started"]
 pub struct ServerBuilder {
@@ -117,6 +120,7 @@ pub struct ServerBuilder {
     entropy: Arc<dyn Entropy>,
     publisher: Option<Arc<dyn Publisher>>,
     payload_limit: usize,
+    history_limit: u32,
 }
 
 impl ServerBuilder {
@@ -127,6 +131,7 @@ impl ServerBuilder {
             entropy: Arc::new(SystemEntropy),
             publisher: None,
             payload_limit: DEFAULT_PAYLOAD_LIMIT,
+            history_limit: DEFAULT_HISTORY_LIMIT,
         }
     }
 
@@ -183,6 +188,14 @@ impl ServerBuilder {
         self
     }
 
+    /// How many entries the history of a run may have before the run fails, since it was created or last
+    /// [continued as new](aiki_core::Run::continue_as_new). Its worker warns from 80 % on. 50,000 unless
+    /// given; every task takes two entries, and a replay reads them all.
+    pub fn history_limit(mut self, entries: u32) -> Self {
+        self.history_limit = entries;
+        self
+    }
+
     /// Opens the store and starts the server's timers and announcements on the current tokio runtime.
     /// What was queued when the server last stopped is announced at once.
     ///
@@ -227,6 +240,7 @@ impl ServerBuilder {
             watchers: Arc::clone(&effects.watchers),
             workers: Arc::clone(&effects.workers),
             payload_limit: self.payload_limit,
+            history_limit: self.history_limit,
             closed: watch::Sender::new(false),
             daemons: Mutex::default(),
         };

@@ -16,12 +16,25 @@ pub(crate) struct Before {
     revision: u64,
     announce: Option<Announcement>,
     lease: Option<Lease>,
+    /// Number of the claim and of its last report.
+    reported: (u64, Option<u64>),
+    signals: u32,
 }
 
 impl Before {
     pub(crate) fn of(head: &RunHead) -> Self {
-        Self { revision: head.revision, announce: head.announce, lease: head.lease.clone() }
+        Self {
+            revision: head.revision,
+            announce: head.announce,
+            lease: head.lease.clone(),
+            reported: reported(head),
+            signals: head.signals,
+        }
     }
+}
+
+fn reported(head: &RunHead) -> (u64, Option<u64>) {
+    (head.epoch, head.last_report.as_ref().map(|last| last.seq))
 }
 
 /// A run that a commit changed.
@@ -35,9 +48,19 @@ impl Change<'_> {
     /// Whether the run has to be announced: it became ready, or is announced again by its age.
     fn is_announced(&self) -> bool {
         self.head.announce.is_some()
+            && !self.head.held_back
             && self
                 .before
                 .is_none_or(|before| before.announce != self.head.announce || before.revision != self.head.revision)
+    }
+
+    /// The worker to which something happened that it did not do itself: its claim is gone, or a signal
+    /// has come.
+    fn concerns(&self) -> Option<&Name> {
+        let before = self.before?;
+        let lease = before.lease.as_ref()?;
+        let lost = self.head.lease.is_none() && before.reported == reported(self.head);
+        (lost || before.signals != self.head.signals).then_some(&lease.owner)
     }
 
     fn lease_before(&self) -> Option<&Lease> {
@@ -66,6 +89,7 @@ impl Effects {
     pub(crate) fn emit<'a>(&self, now: Timestamp, changes: impl Iterator<Item = Change<'a>>) {
         let mut ready = Vec::new();
         let mut leases = Vec::new();
+        let mut concerned = Vec::new();
         let mut earliest = Timestamp::MAX;
         for change in changes {
             let head = change.head;
@@ -78,6 +102,9 @@ impl Effects {
             if head.state.is_terminal() {
                 self.watchers.ended(head);
             }
+            if let Some(worker) = change.concerns() {
+                concerned.push((head.namespace.clone(), worker.clone(), head.id));
+            }
             if change.lease_before().is_some() || head.lease.is_some() {
                 leases.push(LeaseChange {
                     namespace: head.namespace.clone(),
@@ -89,6 +116,9 @@ impl Effects {
         }
         self.timer.arm(earliest);
         self.workers.leases_changed(now, leases);
+        for (namespace, worker, run) in concerned {
+            self.workers.tell(&namespace, &worker, run);
+        }
         if let Some(announcer) = &self.announcer {
             announcer.announce(ready);
         }

@@ -5,18 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aiki_core::name::WorkflowKey;
-use aiki_core::run::plan::CreateRun;
-use aiki_core::run::record::TransitionRecord;
+use aiki_core::run::plan::{CreateRun, RunCommand, TaskTarget};
+use aiki_core::run::record::{Signal, TransitionRecord};
+use aiki_core::run::{RunHead, RunStatus};
 use aiki_core::schedule::{ActivateSchedule, ScheduleFilter, ScheduleId, SchedulePage, ScheduleRecord, ScheduleStatus};
 use aiki_core::server_client::{
-    ClaimOutcome, ClaimReady, ClaimRef, ClaimRuns, ClaimStatus, ClaimedRun, CreatedRun, RunView, WorkerInfo,
+    ChildRun, ClaimOutcome, ClaimReady, ClaimRef, ClaimRuns, ClaimStatus, ClaimedRun, CreatedRun, RunView, SendEvent,
+    SetTaskResult, WorkerInfo, WorkerServes,
 };
-use aiki_core::{Name, Report, ReportReceipt, RunId, RunRecord, ServerClient, ServerError};
+use aiki_core::{Name, Payload, Report, ReportReceipt, RunId, RunRecord, RunState, ServerClient, ServerError};
 use async_trait::async_trait;
 
 use crate::operation::{
-    ActivateScheduleOp, Cancel, Claim, ClaimAnswer, ClaimReadyRuns, Create, Refresh, Release, SetScheduleStatus,
-    WriteReport,
+    ActivateScheduleOp, Cancel, CancelMany, Claim, ClaimAnswer, ClaimReadyRuns, Command, Create, ReceiveEvent, Refresh,
+    Release, SetScheduleStatus, SetTask, WriteReport,
 };
 use crate::server::Inner;
 use crate::storage::{ReferenceKey, ScheduleKey, ScheduleQuery, StoredRun};
@@ -49,13 +51,22 @@ impl LocalClient {
     /// be ready at once and go round in a circle.
     async fn granted(&self, run: StoredRun, lease: Duration) -> Option<ClaimedRun> {
         match self.fold(&run).await {
-            Ok(record) => Some(ClaimedRun { record, epoch: run.head.epoch, lease }),
+            Ok(record) => {
+                let (epoch, history_limit) = (run.head.epoch, self.server.history_limit);
+                Some(ClaimedRun { record, epoch, lease, history_limit })
+            }
             Err(error) => {
                 let run = run.head.id;
                 tracing::error!(%run, %error, "a claimed run cannot be read; it is tried again in {lease:?}");
                 None
             }
         }
+    }
+
+    fn view(&self, head: RunHead) -> RunView {
+        let ready = matches!(head.state, RunState::Queued { .. });
+        let unserved = ready && !self.server.workers.serves(&head, self.server.clock.now());
+        RunView { revision: head.revision, state: head.state, unserved }
     }
 
     fn seen(&self, worker: &Name) {
@@ -76,7 +87,7 @@ impl ServerClient for LocalClient {
     }
 
     async fn create_run(&self, request: CreateRun) -> Result<CreatedRun, ServerError> {
-        validate::create(&request, self.server.payload_limit)?;
+        validate::create(&request, self.server.payload_limit, self.server.clock.now())?;
         self.server.lane.call(Create { namespace: self.namespace.clone(), request }).await
     }
 
@@ -101,7 +112,7 @@ impl ServerClient for LocalClient {
     }
 
     async fn await_run(&self, run: RunId, timeout: Duration) -> Result<RunView, ServerError> {
-        let view = |stored: StoredRun| RunView { revision: stored.head.revision, state: stored.head.state };
+        let view = |stored: StoredRun| self.view(stored.head);
         if timeout.is_zero() {
             return Ok(view(self.load(run).await?));
         }
@@ -191,11 +202,88 @@ impl ServerClient for LocalClient {
 
     async fn report(&self, report: Report) -> Result<ReportReceipt, ServerError> {
         validate::report(&report, self.server.payload_limit)?;
-        self.server.lane.call(WriteReport { namespace: self.namespace.clone(), report }).await
+        let (namespace, history_limit) = (self.namespace.clone(), self.server.history_limit);
+        self.server.lane.call(WriteReport { namespace, report, history_limit }).await
     }
 
     async fn list_workers(&self) -> Result<Vec<WorkerInfo>, ServerError> {
         Ok(self.server.workers.list(&self.namespace, self.server.clock.now()))
+    }
+
+    async fn send_event(&self, request: SendEvent) -> Result<(), ServerError> {
+        validate::event(&request.event, self.server.payload_limit)?;
+        let (namespace, history_limit) = (self.namespace.clone(), self.server.history_limit);
+        self.server.lane.call(ReceiveEvent { namespace, request, history_limit }).await
+    }
+
+    async fn cancel_runs(&self, runs: &[RunId]) -> Result<Vec<RunId>, ServerError> {
+        validate::items("runs", runs.len())?;
+        self.server.lane.call(CancelMany { namespace: self.namespace.clone(), runs: runs.to_vec() }).await
+    }
+
+    async fn command_run(&self, run: RunId, command: RunCommand) -> Result<(), ServerError> {
+        self.server.lane.call(Command { namespace: self.namespace.clone(), run, command }).await
+    }
+
+    async fn set_task_result(&self, request: SetTaskResult) -> Result<(), ServerError> {
+        let payload = request.result.as_ref().map_or_else(|error| error.data.as_ref(), |output| output.as_ref());
+        Payload::check_size(payload, self.server.payload_limit)
+            .map_err(|error| ServerError::Invalid(error.to_string()))?;
+        let attempts = match &request.target {
+            TaskTarget::New { name, .. } => {
+                validate::name("the task's name", name)?;
+                1
+            }
+            TaskTarget::Existing(task) => {
+                let record = self.get_run(request.run).await?;
+                let found = record.tasks.iter().find(|recorded| recorded.id == *task);
+                found.ok_or(ServerError::TaskNotFound(*task))?.state.attempts() + 1
+            }
+        };
+        self.server.lane.call(SetTask { namespace: self.namespace.clone(), request, attempts }).await
+    }
+
+    async fn list_child_runs(&self, run: RunId, statuses: &[RunStatus]) -> Result<Vec<ChildRun>, ServerError> {
+        const LIMIT: usize = 10_000;
+        let rows = self.server.readers.read(move |store| {
+            let children = store.children(run, LIMIT)?;
+            store.load(&children)
+        });
+        let mut list = Vec::new();
+        for row in rows.await? {
+            // A child that cannot be read is not kept from the others.
+            let Ok(Some(StoredRun { head, .. })) = row else { continue };
+            let status = head.state.status();
+            if head.namespace == self.namespace && (statuses.is_empty() || statuses.contains(&status)) {
+                list.push(ChildRun { run: head.id, status, pool: head.pool().cloned() });
+            }
+        }
+        Ok(list)
+    }
+
+    async fn get_signals(&self, run: RunId, known: u32) -> Result<Vec<Signal>, ServerError> {
+        let stored = self.load(run).await?;
+        record::signals_behind(known, &stored, &self.server.readers.pages(&stored).await?)
+    }
+
+    async fn announce_worker(&self, worker: &Name, serves: WorkerServes) -> Result<(), ServerError> {
+        validate::worker(worker)?;
+        validate::items("workflows", serves.workflows.len())?;
+        validate::items("pools", serves.pools.len())?;
+        self.server.workers.announce(&self.namespace, worker, serves, self.server.clock.now());
+        Ok(())
+    }
+
+    async fn await_news(&self, worker: &Name, timeout: Duration) -> Result<Vec<RunId>, ServerError> {
+        validate::worker(worker)?;
+        let news = self.server.workers.news(&self.namespace, worker);
+        let Some(news) = news else { return Ok(Vec::new()) };
+        tokio::select! {
+            biased;
+            runs = news.wait() => Ok(runs),
+            () = self.server.closed() => Err(ServerError::Unavailable("the server was closed".into())),
+            () = tokio::time::sleep(timeout) => Ok(Vec::new()),
+        }
     }
 
     async fn activate_schedule(&self, request: ActivateSchedule) -> Result<ScheduleRecord, ServerError> {

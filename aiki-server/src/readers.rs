@@ -70,12 +70,12 @@ impl Readers {
 
     /// The pages of a run's history that are not in its row. They never change.
     pub(crate) async fn pages(&self, run: &StoredRun) -> Result<Vec<String>, ServerError> {
-        let (id, count) = (run.head.id, run.pages);
-        if count == 0 {
+        let (id, first, end) = (run.head.id, run.head.first_page, run.pages);
+        if first >= end {
             return Ok(Vec::new());
         }
-        let pages = self.read(move |store| store.pages(id, count)).await?;
-        if pages.len() != count as usize {
+        let pages = self.read(move |store| store.pages(id, first, end)).await?;
+        if pages.len() != (end - first) as usize {
             return Err(StorageError::Damaged(format!("run {id} lacks pages of its history")).into());
         }
         Ok(pages)

@@ -1,7 +1,7 @@
 //! From a stored run to what callers read.
 
 use aiki_core::run::history::{self, HistoryEntry};
-use aiki_core::run::record::{TransitionRecord, transitions};
+use aiki_core::run::record::{Signal, TransitionRecord, signals, transitions};
 use aiki_core::{RunRecord, ServerError};
 
 use crate::storage::StoredRun;
@@ -13,7 +13,12 @@ pub(crate) fn fold(run: &StoredRun, pages: &[String]) -> Result<RunRecord, Serve
 
 /// Lists the transitions of a run.
 pub(crate) fn list(run: &StoredRun, pages: &[String]) -> Result<Vec<TransitionRecord>, ServerError> {
-    Ok(transitions(run.head.id, entries(run, pages)?))
+    Ok(transitions(&run.head, entries(run, pages)?))
+}
+
+/// The signals of a run behind the first `known`.
+pub(crate) fn signals_behind(known: u32, run: &StoredRun, pages: &[String]) -> Result<Vec<Signal>, ServerError> {
+    Ok(signals(&run.head, known, entries(run, pages)?))
 }
 
 fn entries(run: &StoredRun, pages: &[String]) -> Result<Vec<HistoryEntry>, ServerError> {

@@ -27,6 +27,7 @@ pub(crate) struct Inner {
     pub(crate) watchers: Arc<Watchers>,
     pub(crate) workers: Arc<Workers>,
     pub(crate) payload_limit: usize,
+    pub(crate) history_limit: u32,
     pub(crate) closed: watch::Sender<bool>,
     pub(crate) daemons: Mutex<Vec<JoinHandle<()>>>,
 }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use aiki_core::name::WorkflowKey;
-use aiki_core::run::RunOptions;
-use aiki_core::run::plan::CreateRun;
+use aiki_core::run::plan::{CreateRun, Deadline, EventMessage};
+use aiki_core::run::{RunOptions, WaitOn};
 use aiki_core::schedule::{ActivateSchedule, Timing};
-use aiki_core::{InputHash, Name, Payload, Report, ServerError, Transition};
+use aiki_core::{InputHash, Name, Payload, Report, ServerError, Timestamp, Transition};
 use aiki_schedule::Calendar;
 
 /// The longest name and reference id, in bytes.
@@ -55,12 +55,26 @@ pub(crate) fn lease(lease: Duration) -> Result<(), ServerError> {
     Ok(())
 }
 
-pub(crate) fn create(request: &CreateRun, payload_limit: usize) -> Result<(), ServerError> {
+pub(crate) fn create(request: &CreateRun, payload_limit: usize, now: Timestamp) -> Result<(), ServerError> {
     workflow(&request.workflow)?;
     if let Some(reference) = &request.reference {
         name("the reference id", &reference.id)?;
     }
     request.options.iter().try_for_each(options)?;
+    if let Some(Deadline::At(at)) = request.deadline
+        && at <= now
+    {
+        return Err(invalid(format!("the deadline is over already: it is {at}, and now is {now}")));
+    }
+    if let Some(Deadline::Within(Duration::ZERO)) = request.deadline {
+        return Err(invalid("the time limit is 0: give the run at least a millisecond"));
+    }
+    if let Some(concurrency) = &request.concurrency {
+        name("the concurrency key", &concurrency.key)?;
+        if concurrency.limit == 0 {
+            return Err(invalid("the concurrency limit is 0, so that the run could never start: give at least 1"));
+        }
+    }
     Payload::check_size(request.input.as_ref(), payload_limit).map_err(invalid)
 }
 
@@ -91,6 +105,12 @@ pub(crate) fn schedule(
     Ok((calendar, request.definition_hashes().map_err(invalid)?))
 }
 
+pub(crate) fn event(event: &EventMessage, payload_limit: usize) -> Result<(), ServerError> {
+    name("the event's name", &event.name)?;
+    event.reference_id.iter().try_for_each(|id| name("the event's reference id", id))?;
+    Payload::check_size(event.data.as_ref(), payload_limit).map_err(invalid)
+}
+
 pub(crate) fn report(report: &Report, payload_limit: usize) -> Result<(), ServerError> {
     items("transitions", report.transitions.len())?;
     for transition in &report.transitions {
@@ -100,6 +120,13 @@ pub(crate) fn report(report: &Report, payload_limit: usize) -> Result<(), Server
                 retry.iter().try_for_each(|retry| retry.validate().map_err(invalid))?;
             }
             Transition::SleepOpened { name: sleep, .. } => name("the sleep's name", sleep)?,
+            Transition::WaitOpened { on: WaitOn::Event(event), .. } => name("the event's name", event)?,
+            Transition::ChildOpened { start, .. } => {
+                workflow(&start.workflow)?;
+                start.reference.iter().try_for_each(|reference| name("the reference id", &reference.id))?;
+                start.options.retry.iter().try_for_each(|retry| retry.validate().map_err(invalid))?;
+                start.options.pool.iter().try_for_each(|pool| name("the pool's name", pool.as_str()))?;
+            }
             _ => {}
         }
         Payload::check_size(payload(transition), payload_limit).map_err(invalid)?;
@@ -110,7 +137,9 @@ pub(crate) fn report(report: &Report, payload_limit: usize) -> Result<(), Server
 /// The payload that a transition brings.
 pub(crate) fn payload(transition: &Transition) -> Option<&Payload> {
     match transition {
-        Transition::TaskOpened { input, .. } => input.as_ref(),
+        Transition::TaskOpened { input, .. } | Transition::ContinuedAsNew { input, .. } => input.as_ref(),
+        Transition::ChildOpened { start, .. } => start.input.as_ref(),
+        Transition::TaskProgressed { checkpoint, .. } => Some(checkpoint),
         Transition::TaskCompleted { output, .. } | Transition::Completed { output } => output.as_ref(),
         Transition::TaskParked { error, .. } | Transition::TaskFailed { error, .. } => error.data.as_ref(),
         Transition::Failed { cause } | Transition::RetryScheduled { cause, .. } => cause.error()?.data.as_ref(),

@@ -59,7 +59,7 @@ impl Watchers {
         drop(waiting);
         for (_, sender) in senders {
             // Whoever waited may have gone.
-            let _ = sender.send(RunView { revision: head.revision, state: head.state.clone() });
+            let _ = sender.send(RunView { revision: head.revision, state: head.state.clone(), unserved: false });
         }
     }
 }

@@ -1,16 +1,20 @@
 //! What is known of workers: who was heard of lately, and what each holds. Kept in memory only.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aiki_core::server_client::WorkerInfo;
+use aiki_core::run::RunHead;
+use aiki_core::server_client::{WorkerInfo, WorkerServes};
 use aiki_core::{Name, RunId, Timestamp};
+use tokio::sync::Notify;
 
 use crate::effects::LeaseChange;
 
 /// A worker that holds nothing is forgotten after this time.
 const FORGET_AFTER: Duration = Duration::from_secs(300);
+/// What a worker says that it serves is believed for this time.
+const SERVES_FOR: Duration = Duration::from_secs(90);
 /// At most so many workers are remembered.
 const LIMIT: usize = 10_000;
 
@@ -20,6 +24,34 @@ type Key = (Name, Name);
 struct Worker {
     last_seen: Timestamp,
     holds: HashMap<RunId, Timestamp>,
+    serves: Option<(WorkerServes, Timestamp)>,
+    news: Option<Arc<News>>,
+}
+
+/// Runs of a worker to which something has happened that it did not do itself. At most as many as it
+/// has held since it last asked.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    runs: Mutex<BTreeSet<RunId>>,
+    came: Notify,
+}
+
+impl News {
+    fn runs(&self) -> MutexGuard<'_, BTreeSet<RunId>> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for news and takes them. Cancel-safe.
+    pub(crate) async fn wait(&self) -> Vec<RunId> {
+        loop {
+            let came = self.came.notified();
+            let runs = std::mem::take(&mut *self.runs());
+            if !runs.is_empty() {
+                return runs.into_iter().collect();
+            }
+            came.await;
+        }
+    }
 }
 
 /// The workers of all namespaces.
@@ -60,6 +92,41 @@ impl Workers {
         }
     }
 
+    /// A worker says what it serves.
+    pub(crate) fn announce(&self, namespace: &Name, worker: &Name, serves: WorkerServes, now: Timestamp) {
+        if let Some(worker) = see(&mut self.known(), (namespace.clone(), worker.clone()), now) {
+            worker.serves = Some((serves, now));
+        }
+    }
+
+    /// Whether a worker that was heard of lately serves the run.
+    pub(crate) fn serves(&self, head: &RunHead, now: Timestamp) -> bool {
+        self.known().iter().any(|((namespace, _), worker)| {
+            let fits = |(serves, said_at): &(WorkerServes, Timestamp)| {
+                let pool = head.pool().map_or(serves.pools.is_empty(), |pool| serves.pools.contains(pool));
+                pool && now.since(*said_at) < SERVES_FOR && serves.workflows.contains(&head.workflow)
+            };
+            *namespace == head.namespace && worker.serves.as_ref().is_some_and(fits)
+        })
+    }
+
+    /// Where a worker is told what happens to its runs; `None` when there are too many workers.
+    pub(crate) fn news(&self, namespace: &Name, worker: &Name) -> Option<Arc<News>> {
+        let mut known = self.known();
+        let worker = see(&mut known, (namespace.clone(), worker.clone()), Timestamp::EPOCH)?;
+        Some(worker.news.get_or_insert_with(Arc::default).clone())
+    }
+
+    /// Something happened to a run that a worker holds.
+    pub(crate) fn tell(&self, namespace: &Name, worker: &Name, run: RunId) {
+        let news = match self.known().get(&(namespace.clone(), worker.clone())) {
+            Some(Worker { news: Some(news), .. }) => news.clone(),
+            _ => return,
+        };
+        news.runs().insert(run);
+        news.came.notify_one();
+    }
+
     /// The workers of a namespace, by name.
     pub(crate) fn list(&self, namespace: &Name, now: Timestamp) -> Vec<WorkerInfo> {
         let mut known = self.known();
@@ -69,7 +136,8 @@ impl Workers {
             .map(|((_, name), worker)| {
                 let mut holds: Vec<_> = worker.holds.iter().map(|(run, since)| (*run, *since)).collect();
                 holds.sort_unstable();
-                WorkerInfo { name: name.clone(), last_seen: worker.last_seen, holds }
+                let serves = worker.serves.as_ref().map(|(serves, _)| serves.clone());
+                WorkerInfo { name: name.clone(), last_seen: worker.last_seen, holds, serves }
             })
             .collect();
         list.sort_by(|a, b| a.name.cmp(&b.name));

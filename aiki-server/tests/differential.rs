@@ -195,7 +195,7 @@ impl Side {
                 for step in steps {
                     transitions.push(transition(claim.run, &mut record, step));
                 }
-                let report = Report { run: claim.run, epoch: claim.epoch, seq, transitions };
+                let report = Report { run: claim.run, epoch: claim.epoch, seq, signals: 0, transitions };
                 format!("{:?}", server.report(report).await)
             }
             Ask::Cancel { run } => match self.pick_runs(&[*run]).first() {

@@ -224,7 +224,13 @@ async fn a_reopened_store_has_every_run_and_goes_on() {
     second.recorder().announced(queued, 1).await;
     // Its worker lived in the process that ended: nobody waits for its lease.
     second.recorder().announced(claimed, 1).await;
-    let late = Report { run: claimed, epoch: stale, seq: 1, transitions: vec![Transition::Completed { output: None }] };
+    let late = Report {
+        run: claimed,
+        epoch: stale,
+        seq: 1,
+        signals: 0,
+        transitions: vec![Transition::Completed { output: None }],
+    };
     assert_eq!(client.server().report(late).await, Err(ServerError::ClaimLost(claimed)));
     second.advance(Duration::from_secs(600)).await;
     second.recorder().announced(asleep, 1).await;

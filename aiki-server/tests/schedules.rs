@@ -150,22 +150,3 @@ async fn a_schedule_that_cannot_be_read_or_served_stops_nobody_else() {
     second.advance(TEN).await;
     assert_eq!(get(&client, &good).await.run_count, 8);
 }
-
-#[tokio::test]
-async fn a_database_of_the_first_schema_gets_schedules() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("aiki.db");
-    let clock = Arc::<ManualClock>::default();
-    let first = Sqlite::open(&path, clock.clone()).await;
-    let run = aiki_conformance::server::create(&first.client()).await;
-    first.server.close().await;
-    let database = Connection::open(&path).unwrap();
-    database.execute_batch("DROP TABLE schedules; PRAGMA user_version = 1;").unwrap();
-    drop(database);
-
-    let second = Sqlite::open(&path, clock).await;
-    let schedule = activate(&second.client(), ScheduleSpec::every(TEN), "1").await;
-    second.advance(TEN).await;
-    assert_eq!(get(&second.client(), &schedule).await.run_count, 1);
-    assert_eq!(second.client().server().get_run(run).await.unwrap().schedule, None, "older runs have none");
-}

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::panic::Location;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::Duration;
 
 use aiki_core::server_client::ClaimRef;
@@ -46,6 +47,8 @@ pub(crate) struct Watch {
     foreign_wait: AtomicBool,
     long_poll_told: AtomicBool,
     last_call: Mutex<Option<&'static Location<'static>>>,
+    news: AtomicBool,
+    news_waker: Mutex<Option<Waker>>,
 }
 
 impl Watch {
@@ -69,6 +72,22 @@ impl Watch {
 
     pub(crate) fn set_foreign_wait(&self, waits: bool) {
         self.foreign_wait.store(waits, Ordering::Relaxed);
+    }
+
+    /// A signal has come for the run.
+    pub(crate) fn bring_news(&self) {
+        self.news.store(true, Ordering::SeqCst);
+        let waker = self.news_waker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        waker.into_iter().for_each(Waker::wake);
+    }
+
+    /// Whether a signal has come since the last look; who looks is woken by the next one.
+    pub(crate) fn take_news(&self, waker: &Waker) -> bool {
+        let mut slot = self.news_waker.lock().unwrap_or_else(PoisonError::into_inner);
+        if slot.as_ref().is_none_or(|known| !known.will_wake(waker)) {
+            *slot = Some(waker.clone());
+        }
+        self.news.swap(false, Ordering::SeqCst)
     }
 
     pub(crate) fn set_last_call(&self, location: Option<&'static Location<'static>>) {

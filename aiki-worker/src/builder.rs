@@ -1,10 +1,12 @@
 //! Making a worker.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use aiki_core::gate::TaskGate;
 use aiki_core::name::Name;
 use aiki_core::payload::DEFAULT_PAYLOAD_LIMIT;
 use aiki_core::replay::MachineConfig;
@@ -20,6 +22,7 @@ use crate::config::{
 };
 use crate::executor::{ReplayExecutor, after_loss};
 use crate::lifecycle::{Control, Lifecycle};
+use crate::limits::{Limit, Limits};
 use crate::registry::Registry;
 use crate::status::Counters;
 use crate::worker::{Settings, Shared, Worker};
@@ -39,6 +42,8 @@ pub struct WorkerBuilder {
     decorators: Vec<Decorator>,
     heartbeat_on_runtime: bool,
     fail_foreign_waits: bool,
+    task_limits: HashMap<String, Limit>,
+    workflow_limits: HashMap<String, Limit>,
 }
 
 impl WorkerBuilder {
@@ -54,6 +59,8 @@ impl WorkerBuilder {
             decorators: Vec::new(),
             heartbeat_on_runtime: false,
             fail_foreign_waits: false,
+            task_limits: HashMap::new(),
+            workflow_limits: HashMap::new(),
         }
     }
 
@@ -157,6 +164,22 @@ impl WorkerBuilder {
         self
     }
 
+    /// Limits the runs of one workflow, whatever their version, that this worker works on. A run that
+    /// waits for its turn occupies one of the worker's slots, so give it enough of them, or a worker of
+    /// its own. To limit runs over all workers, start them with a
+    /// [concurrency key](aiki_core::StartRun::concurrency).
+    pub fn workflow_limit(mut self, workflow: impl Into<String>, limit: Limit) -> Self {
+        self.workflow_limits.insert(workflow.into(), limit);
+        self
+    }
+
+    /// Limits the tasks of one name on this worker. The time limits of an attempt begin when its turn
+    /// has come.
+    pub fn task_limit(mut self, task: impl Into<String>, limit: Limit) -> Self {
+        self.task_limits.insert(task.into(), limit);
+        self
+    }
+
     /// Checks everything and makes the worker. Nothing is sent yet.
     ///
     /// # Errors
@@ -187,7 +210,13 @@ impl WorkerBuilder {
             graceful: self.config.graceful_shutdown_timeout(),
             heartbeat_on_runtime: self.heartbeat_on_runtime,
         };
-        let (registry, active) = (Arc::new(Registry::default()), Arc::new(ActiveRuns::new()));
+        let limits = Limits::new(self.task_limits);
+        let turns = Limits::new(self.workflow_limits);
+        let gate = (!limits.is_empty()).then(|| Arc::new(limits) as Arc<dyn TaskGate>);
+        let (registry, active) = {
+            let system = aiki_core::system::cancel_children(self.client.server().clone());
+            (Arc::new(Registry::new(system)), Arc::new(ActiveRuns::new()))
+        };
         let own: Arc<dyn WorkflowExecutor> = Arc::new(ReplayExecutor {
             server: self.client.server().clone(),
             registry: registry.clone(),
@@ -196,6 +225,8 @@ impl WorkerBuilder {
             entropy: self.entropy.clone(),
             machine: MachineConfig { payload_limit: self.payload_limit, ..MachineConfig::default() },
             fail_foreign_waits: self.fail_foreign_waits,
+            gate,
+            turns,
             lost_clean_up: after_loss(lease),
         });
         let executor = self.decorators.into_iter().fold(own, |inner, decorate| decorate(inner));

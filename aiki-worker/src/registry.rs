@@ -23,15 +23,31 @@ const MAX_DUPLICATES: usize = 64;
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     content: Mutex<Content>,
+    /// What every worker serves for Aiki itself.
+    system: Option<RegisteredWorkflow>,
 }
 
 impl Registry {
+    pub(crate) fn new(system: RegisteredWorkflow) -> Self {
+        Self { content: Mutex::default(), system: Some(system) }
+    }
+
+    fn system(&self, key: &WorkflowKey) -> Option<&RegisteredWorkflow> {
+        self.system.as_ref().filter(|workflow| workflow.key() == key)
+    }
+
+    /// Everything that is served, Aiki's own included.
+    pub(crate) fn served(&self) -> Vec<WorkflowKey> {
+        let own = self.system.iter().map(|workflow| workflow.key().clone());
+        own.chain(self.keys()).collect()
+    }
+
     pub(crate) fn get(&self, key: &WorkflowKey) -> Option<RegisteredWorkflow> {
-        self.lock().workflows.get(key).cloned()
+        self.lock().workflows.get(key).cloned().or_else(|| self.system(key).cloned())
     }
 
     pub(crate) fn contains(&self, key: &WorkflowKey) -> bool {
-        self.lock().workflows.get(key).is_some()
+        self.lock().workflows.get(key).is_some() || self.system(key).is_some()
     }
 
     pub(crate) fn keys(&self) -> Vec<WorkflowKey> {

@@ -108,7 +108,7 @@ impl Counters {
         let counter = match outcome {
             Outcome::Closed(Close::Completed) => &self.completed,
             Outcome::Closed(Close::Failed) => &self.failed,
-            Outcome::Closed(Close::Suspended | Close::Retrying) => &self.suspended,
+            Outcome::Closed(Close::Suspended | Close::Retrying | Close::Continued) => &self.suspended,
             Outcome::Closed(Close::Lost) => &self.lost,
             Outcome::Interrupted => return,
         };

@@ -13,6 +13,7 @@
 //! | `seconds` | how long something has lasted |
 //! | `configured_ms`, `effective_ms` | the heartbeat as configured and as used, in milliseconds |
 //! | `claims` | how many claims it is about |
+//! | `entries`, `limit` | entries of a run's history, and how many there may be |
 //! | `slots` | runs that are executed at the same time |
 //! | `report` | the worker's last words |
 //!
@@ -23,7 +24,8 @@ use std::fmt::Display;
 use std::panic::Location;
 use std::time::Duration;
 
-use aiki_core::{RunId, WorkflowKey};
+use aiki_core::context::HistorySize;
+use aiki_core::{RunId, ServerError, WorkflowKey};
 use tracing::{Span, debug, error, info, info_span, warn};
 
 use crate::report::StopReport;
@@ -110,6 +112,18 @@ pub(crate) fn refresh_refused(worker: &str, error: &dyn Display, claims: usize) 
         target: TARGET, worker, %error, claims,
         "the server refuses to prolong claims: their handlers are stopped before the leases lapse, and nothing \
          new is taken until it prolongs claims again"
+    );
+}
+
+pub(crate) fn signals_not_read(run: RunId, error: &ServerError) {
+    warn!(target: TARGET, %run, %error, "what has come for the run could not be read; the run sees it later");
+}
+
+pub(crate) fn history_nearly_full(run: RunId, workflow: &WorkflowKey, history: HistorySize) {
+    let HistorySize { entries, limit } = history;
+    warn!(
+        target: TARGET, %run, %workflow, entries, limit,
+        "the run's history is nearly full: let the workflow continue as new, or the run fails"
     );
 }
 

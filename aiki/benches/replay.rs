@@ -8,9 +8,9 @@ use std::task::{Context, Waker};
 
 use aiki::prelude::*;
 use aiki::replay::{Close, MachineConfig, Pass, PassStep};
-use aiki::run::{RunOptions, TaskRecord, TaskState};
+use aiki::run::{Ordinals, RunOptions, TaskRecord, TaskState};
 use aiki::server_client::ClaimedRun;
-use aiki::{RunRecord, RunState, SystemClock, Timestamp};
+use aiki::{ReportReceipt, RunRecord, RunState, SystemClock, Timestamp};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 /// A run whose record holds `steps` completed tasks.
@@ -27,6 +27,7 @@ fn recorded(workflow: &WorkflowKey, steps: u32) -> ClaimedRun {
             state: TaskState::Completed { attempts: 1, output: Payload::from_json(n.to_string()).ok() },
             run_attempt: 1,
             settled: Some(u64::from(n) + 1),
+            checkpoint: None,
         })
         .collect();
     let record = RunRecord {
@@ -48,9 +49,16 @@ fn recorded(workflow: &WorkflowKey, steps: u32) -> ClaimedRun {
         tasks,
         sleeps: Vec::new(),
         times: Vec::new(),
+        events: Vec::new(),
+        waits: Vec::new(),
+        children: Vec::new(),
+        parent: None,
+        deadline: None,
         seen: Some(u64::from(steps)),
+        ordinals: Ordinals { tasks: steps, ..Ordinals::default() },
+        history_len: 2 * steps,
     };
-    ClaimedRun { record, epoch: 1, lease: std::time::Duration::from_secs(60) }
+    ClaimedRun { record, epoch: 1, lease: std::time::Duration::from_secs(60), history_limit: u32::MAX }
 }
 
 fn replay(claim: ClaimedRun, workflow: &aiki::RegisteredWorkflow) -> Close {
@@ -61,7 +69,7 @@ fn replay(claim: ClaimedRun, workflow: &aiki::RegisteredWorkflow) -> Close {
             PassStep::Again => {}
             PassStep::Report(report) => {
                 black_box(report);
-                pass.accepted();
+                pass.accepted(&ReportReceipt::default());
             }
             PassStep::Close(close) => return close,
             PassStep::Wait { .. } => panic!("a recorded run has nothing to wait for"),

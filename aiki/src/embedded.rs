@@ -112,6 +112,12 @@ impl ServerBuilder {
         self
     }
 
+    /// How many entries a run's history may have before the run fails. Default: 50,000.
+    pub fn history_limit(mut self, entries: u32) -> Self {
+        self.inner = self.inner.history_limit(entries);
+        self
+    }
+
     /// Starts the server.
     ///
     /// # Errors

@@ -59,7 +59,7 @@ pub mod prelude;
 
 pub use aiki_core::*;
 pub use aiki_runtime::{Entropy, SeededEntropy, SystemClock, SystemEntropy, VirtualClock};
-pub use aiki_worker::{ConfigError, StopReport, Worker, WorkerBuilder, WorkerConfig, WorkerError, WorkerStatus};
+pub use aiki_worker::{ConfigError, Limit, StopReport, Worker, WorkerBuilder, WorkerConfig, WorkerError, WorkerStatus};
 #[cfg(feature = "embedded")]
 pub use embedded::{Server, ServerBuilder};
 pub use error::Error;

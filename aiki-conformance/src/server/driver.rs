@@ -78,12 +78,15 @@ pub struct Pass {
     /// What was claimed.
     pub claimed: ClaimedRun,
     seq: u64,
+    /// How many signals of the run the pass knows of.
+    pub signals: u32,
 }
 
 impl Pass {
     /// A pass over a claim.
     pub fn of(client: &Client, claimed: ClaimedRun) -> Self {
-        Self { client: client.clone(), claimed, seq: 0 }
+        let signals = claimed.record.ordinals.signals;
+        Self { client: client.clone(), claimed, seq: 0, signals }
     }
 
     /// The run.
@@ -99,7 +102,7 @@ impl Pass {
     /// The next report, not yet sent.
     pub fn next(&mut self, transitions: Vec<Transition>) -> Report {
         self.seq += 1;
-        Report { run: self.run(), epoch: self.claimed.epoch, seq: self.seq, transitions }
+        Report { run: self.run(), epoch: self.claimed.epoch, seq: self.seq, signals: self.signals, transitions }
     }
 
     /// Reports.

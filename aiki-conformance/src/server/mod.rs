@@ -70,6 +70,7 @@ macro_rules! server_conformance {
             schedules::skip_leaves_occurrences_out_while_the_run_before_goes_on,
             schedules::an_overlap_policy_that_is_not_given_is_skip,
             schedules::cancel_previous_cancels_a_running_run_and_says_why,
+            schedules::cancel_previous_sees_to_the_children_too,
             schedules::allow_starts_runs_beside_each_other,
             schedules::allow_catches_up_with_everything_after_a_pause,
             schedules::skip_and_cancel_previous_fire_once_after_a_pause,

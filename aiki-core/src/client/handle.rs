@@ -2,14 +2,20 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Client;
+use super::SendRunEvent;
+use crate::definition::Event;
 use crate::failure::{ErrorObject, HandlerError};
 use crate::id::RunId;
+use crate::name::WorkflowKey;
 use crate::payload::{Payload, PayloadError};
+use crate::run::plan::{DEADLINE_EXCEEDED, RunCommand};
 use crate::run::{RunRecord, RunState};
 use crate::server_client::{RunView, ServerError};
 
@@ -27,6 +33,9 @@ pub enum RunError<E> {
     /// can express everything: with it, these arrive as [`Failed`](Self::Failed).
     #[error("the run failed: {0}")]
     Engine(Box<ErrorObject>),
+    /// The run did not end before its deadline.
+    #[error("the run did not end before its deadline")]
+    TimedOut,
     /// The run was cancelled.
     #[error("the run was cancelled{}", explanation.as_ref().map(|text| format!(": {text}")).unwrap_or_default())]
     Cancelled {
@@ -46,12 +55,14 @@ pub struct RunHandle<O, E> {
     client: Client,
     id: RunId,
     existed: bool,
+    workflow: WorkflowKey,
+    events: Arc<[String]>,
     types: PhantomData<fn() -> (O, E)>,
 }
 
 impl<O, E> RunHandle<O, E> {
-    pub(crate) fn new(client: Client, id: RunId) -> Self {
-        Self { client, id, existed: false, types: PhantomData }
+    pub(crate) fn new(client: Client, id: RunId, workflow: WorkflowKey, events: Arc<[String]>) -> Self {
+        Self { client, id, existed: false, workflow, events, types: PhantomData }
     }
 
     pub(crate) fn with_existed(mut self, existed: bool) -> Self {
@@ -103,6 +114,60 @@ impl<O, E> RunHandle<O, E> {
     }
 }
 
+impl<O, E> RunHandle<O, E> {
+    async fn command(&self, command: RunCommand) -> Result<(), ServerError> {
+        self.client.server().command_run(self.id, command).await
+    }
+
+    /// Stops work on the run until it is [resumed](Self::resume). What a worker has under way is not
+    /// recorded; it is repeated then. A run that sleeps or waits cannot be paused: nobody works on it.
+    ///
+    /// # Errors
+    /// [`ServerError::IllegalTransition`] unless the run is scheduled, queued or running.
+    pub async fn pause(&self) -> Result<(), ServerError> {
+        self.command(RunCommand::Pause).await
+    }
+
+    /// Goes on with a paused run.
+    ///
+    /// # Errors
+    /// [`ServerError::IllegalTransition`] when it is not paused.
+    pub async fn resume(&self) -> Result<(), ServerError> {
+        self.command(RunCommand::Resume).await
+    }
+
+    /// Ends the sleep that the run is in; with several, the one that would end first.
+    ///
+    /// # Errors
+    /// [`ServerError::IllegalTransition`] when it does not sleep.
+    pub async fn wake_up(&self) -> Result<(), ServerError> {
+        self.command(RunCommand::WakeUp).await
+    }
+
+    /// Sends a stalled run back to work.
+    ///
+    /// # Errors
+    /// [`ServerError::IllegalTransition`] when it is not stalled.
+    pub async fn requeue(&self) -> Result<(), ServerError> {
+        self.command(RunCommand::Requeue).await
+    }
+
+    /// Sends an event to the run: await the answer, or give it a reference id first. The run keeps it
+    /// until it waits for it.
+    pub fn send_event<T: Serialize>(&self, event: &Event<T>, data: T) -> SendRunEvent {
+        SendRunEvent::new(&self.client, &self.workflow, &self.events, event, vec![self.id], &data)
+    }
+
+    /// Whether the run is ready but waits for a worker that serves its workflow version and pool, and
+    /// none is there.
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    pub async fn is_unserved(&self) -> Result<bool, ServerError> {
+        Ok(self.client.server().await_run(self.id, Duration::ZERO).await?.unserved)
+    }
+}
+
 impl<O: DeserializeOwned, E: HandlerError> RunHandle<O, E> {
     /// Waits until the run has ended and returns its output, or the handler's own error. Long polls;
     /// there is no busy loop. Cancel-safe.
@@ -121,6 +186,9 @@ impl<O: DeserializeOwned, E: HandlerError> RunHandle<O, E> {
                     let error = cause.error().cloned().unwrap_or_else(|| {
                         ErrorObject::new("RunFailed", "the run failed and its worker did not tell the error")
                     });
+                    if error.name == DEADLINE_EXCEEDED && error.data.is_none() {
+                        return Err(RunError::TimedOut);
+                    }
                     return Err(
                         E::from_object(error).map_or_else(|error| RunError::Engine(Box::new(error)), RunError::Failed)
                     );
@@ -133,7 +201,8 @@ impl<O: DeserializeOwned, E: HandlerError> RunHandle<O, E> {
 
 impl<O, E> Clone for RunHandle<O, E> {
     fn clone(&self) -> Self {
-        Self { client: self.client.clone(), id: self.id, existed: self.existed, types: PhantomData }
+        let (workflow, events) = (self.workflow.clone(), self.events.clone());
+        Self { client: self.client.clone(), id: self.id, existed: self.existed, workflow, events, types: PhantomData }
     }
 }
 

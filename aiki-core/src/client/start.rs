@@ -3,6 +3,7 @@
 use std::future::{Future, IntoFuture};
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Client, RunHandle};
@@ -11,9 +12,11 @@ use crate::name::{Name, WorkflowKey};
 use crate::payload::{Payload, PayloadError};
 use crate::rank::Priority;
 use crate::retry::RetryStrategy;
-use crate::run::plan::CreateRun;
+use crate::run::head::ConcurrencyKey;
+use crate::run::plan::{CreateRun, Deadline};
 use crate::run::{ConflictPolicy, Reference, RunOptions};
 use crate::server_client::ServerError;
+use crate::time::Timestamp;
 
 /// Why a run was not started.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -46,6 +49,9 @@ pub struct StartRun<O, E> {
     options: RunOptions,
     priority: Priority,
     delay: Duration,
+    deadline: Option<Deadline>,
+    concurrency: Option<ConcurrencyKey>,
+    events: Arc<[String]>,
     types: PhantomData<fn() -> (O, E)>,
 }
 
@@ -55,6 +61,7 @@ impl<O, E> StartRun<O, E> {
         workflow: WorkflowKey,
         retry: RetryStrategy,
         input: Result<Option<Payload>, PayloadError>,
+        events: Arc<[String]>,
     ) -> Self {
         let retry = (retry != RetryStrategy::Never).then_some(retry);
         Self {
@@ -65,6 +72,9 @@ impl<O, E> StartRun<O, E> {
             options: RunOptions { retry, pool: None },
             priority: Priority::default(),
             delay: Duration::ZERO,
+            deadline: None,
+            concurrency: None,
+            events,
             types: PhantomData,
         }
     }
@@ -102,6 +112,35 @@ impl<O, E> StartRun<O, E> {
         self
     }
 
+    /// Says how urgent the run is. A run of a higher priority goes before others that became ready up to
+    /// [`HEAD_START_MS`](crate::rank::HEAD_START_MS) earlier for each step between them, so that the
+    /// others are served in the end.
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// The run fails when it has not ended by then, by the server's clock. Its tasks and children end with
+    /// it. A deadline in the past is refused.
+    pub fn deadline(mut self, at: Timestamp) -> Self {
+        self.deadline = Some(Deadline::At(at));
+        self
+    }
+
+    /// The run fails when it has not ended so long after its start. See [`deadline`](Self::deadline).
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        self.deadline = Some(Deadline::Within(limit));
+        self
+    }
+
+    /// At most `limit` runs that share this key are worked on at the same time, whatever their workflow;
+    /// the others wait. Runs that sleep or wait do not count. The limit of the run that is about to be
+    /// taken is what counts.
+    pub fn concurrency(mut self, key: impl Into<String>, limit: u32) -> Self {
+        self.concurrency = Some(ConcurrencyKey { key: key.into(), limit });
+        self
+    }
+
     async fn send(self) -> Result<RunHandle<O, E>, StartError> {
         let input = self.input?;
         if let Some(reference) = &self.reference
@@ -115,10 +154,12 @@ impl<O, E> StartRun<O, E> {
             options: Some(self.options),
             priority: self.priority,
             delay: self.delay,
-            ..CreateRun::new(self.workflow, input, hash)
+            deadline: self.deadline,
+            concurrency: self.concurrency,
+            ..CreateRun::new(self.workflow.clone(), input, hash)
         };
         let created = self.client.server().create_run(request).await?;
-        Ok(RunHandle::new(self.client, created.id).with_existed(created.existed))
+        Ok(RunHandle::new(self.client, created.id, self.workflow, self.events).with_existed(created.existed))
     }
 }
 

@@ -5,10 +5,15 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::shared::Shared;
+use serde::Serialize;
+
+use super::shared::{HistorySize, Shared};
 use super::sleep::Sleep;
+use super::wait::{EventWait, EventWithin};
+use crate::definition::Event;
 use crate::id::RunId;
 use crate::name::{WorkflowKey, check_name};
+use crate::payload::Payload;
 use crate::time::Timestamp;
 
 /// One run, as its workflow handler sees it. Everything durable goes through it.
@@ -65,6 +70,62 @@ impl Run {
         Sleep::open(self, name, duration, Location::caller())
     }
 
+    /// Waits for the next event of this kind that no other wait has taken. Events may come before
+    /// anybody waits: they are kept, in order. No worker is held meanwhile.
+    ///
+    /// The wait begins with the call; dropping the future ends it. The workflow version has to declare
+    /// the event. Data of another type fails the run.
+    ///
+    /// # Panics
+    /// When the event's name breaks the rules of [`check_name`](crate::name::check_name).
+    #[track_caller]
+    pub fn event<T>(&self, event: &Event<T>) -> EventWait<'_, T> {
+        check_event(event.name());
+        EventWait::open(self, event, Location::caller())
+    }
+
+    /// Like [`event`](Self::event), at most for `timeout`, in whole milliseconds rounded up.
+    ///
+    /// # Panics
+    /// Like [`event`](Self::event).
+    #[track_caller]
+    pub fn event_within<T>(&self, event: &Event<T>, timeout: Duration) -> EventWithin<'_, T> {
+        check_event(event.name());
+        EventWithin::open(self, event, Some(timeout), Location::caller())
+    }
+
+    /// Begins again: the handler starts from the top with `input`, as the same run, with the same
+    /// reference id and the same waiting callers, but with an empty history. Events that nobody has
+    /// taken go along; children go on, but are not this handler's any more; tasks that are under way
+    /// are dropped. This is how a workflow lives longer than its history may be.
+    ///
+    /// The future never resolves, so it fits wherever a value is asked for.
+    ///
+    /// ```
+    /// use aiki_core::{Failure, Run, Workflow};
+    /// let count_down = Workflow::new("count-down").version("1.0.0", |run: Run, left: u64| async move {
+    ///     if left > 0 {
+    ///         return run.continue_as_new(left - 1).await;
+    ///     }
+    ///     Ok::<_, Failure>(())
+    /// });
+    /// # let _ = count_down;
+    /// ```
+    pub async fn continue_as_new<I: Serialize, T>(&self, input: I) -> T {
+        self.shared.lock().machine.continue_as_new(Payload::encode(&input));
+        std::future::pending().await
+    }
+
+    /// How long the run's history is, and how long it may become.
+    pub fn history(&self) -> HistorySize {
+        self.shared.history
+    }
+
+    /// When the run fails if it has not ended by then.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.shared.deadline
+    }
+
     /// The time. The first pass asks the clock and records the answer; replay returns it again.
     pub fn now(&self) -> Timestamp {
         let now = self.shared.clock.now();
@@ -88,6 +149,13 @@ impl Run {
         let bits = (bits & !(0xF << 76) & !(0b11 << 62)) | (0x4 << 76) | (0b10 << 62);
         let text = format!("{bits:032x}");
         format!("{}-{}-{}-{}-{}", &text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..])
+    }
+}
+
+#[track_caller]
+fn check_event(name: &str) {
+    if let Err(error) = check_name(name) {
+        panic!("this event cannot be named so: {error}");
     }
 }
 

@@ -4,10 +4,39 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use crate::cancel::CancellationToken;
+use crate::gate::TaskGate;
 use crate::id::RunId;
 use crate::name::WorkflowKey;
 use crate::replay::{RunMachine, StepId};
-use crate::time::Clock;
+use crate::time::{Clock, Timestamp};
+
+/// What a handler may ask about its run.
+pub(crate) struct About {
+    pub(crate) id: RunId,
+    pub(crate) workflow: WorkflowKey,
+    pub(crate) attempt: u64,
+    pub(crate) reference_id: Option<String>,
+    pub(crate) deadline: Option<Timestamp>,
+    pub(crate) gate: Option<Arc<dyn TaskGate>>,
+    pub(crate) history: HistorySize,
+    pub(crate) events: Arc<[String]>,
+}
+
+/// How long a run's history is, and how long it may become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistorySize {
+    /// Entries when this pass began.
+    pub entries: u32,
+    /// How many there may be: beyond, the run fails.
+    pub limit: u32,
+}
+
+impl HistorySize {
+    /// Whether it is time to continue as new: 80 % of the limit are used up.
+    pub fn is_nearly_full(self) -> bool {
+        u64::from(self.entries) * 5 >= u64::from(self.limit) * 4
+    }
+}
 
 /// The machine and the wakers of the step futures, behind one lock that is never held across a poll
 /// of user code.
@@ -18,6 +47,10 @@ pub(crate) struct Shared {
     pub(crate) reference_id: Option<String>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) cancellation: CancellationToken,
+    pub(crate) deadline: Option<Timestamp>,
+    pub(crate) gate: Option<Arc<dyn TaskGate>>,
+    pub(crate) history: HistorySize,
+    pub(crate) events: Arc<[String]>,
     state: Mutex<State>,
 }
 
@@ -27,19 +60,17 @@ pub(crate) struct State {
 }
 
 impl Shared {
-    pub(crate) fn new(
-        id: RunId,
-        workflow: WorkflowKey,
-        attempt: u64,
-        reference_id: Option<String>,
-        clock: Arc<dyn Clock>,
-        machine: RunMachine,
-    ) -> Self {
+    pub(crate) fn new(about: About, clock: Arc<dyn Clock>, machine: RunMachine) -> Self {
+        let About { id, workflow, attempt, reference_id, deadline, gate, history, events } = about;
         Self {
             id,
             workflow,
             attempt,
             reference_id,
+            deadline,
+            gate,
+            history,
+            events,
             clock,
             cancellation: CancellationToken::new(),
             state: Mutex::new(State { machine, wakers: Vec::new() }),

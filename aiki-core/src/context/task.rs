@@ -8,17 +8,21 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::progress::Progress;
 use super::run::Run;
 use super::shared::Shared;
 use crate::cancel::CancellationToken;
 use crate::failure::{ErrorObject, FailedTask, Failure, HandlerError, TaskError};
+use crate::gate::TaskTurn;
 use crate::hash::input_hash;
 use crate::id::{RunId, TaskId};
 use crate::payload::{Payload, PayloadError};
-use crate::replay::{StepId, StepOutcome, StepPoll, TaskCall};
+use crate::replay::{StepId, StepOutcome, StepPoll, TaskCall, TaskLimits};
 use crate::retry::RetryStrategy;
+use crate::time::Timestamp;
 
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;
 
@@ -31,7 +35,10 @@ pub(crate) type TaskBody =
 pub struct TaskContext {
     task: TaskId,
     attempt: u64,
+    deadline: Option<Timestamp>,
     cancellation: CancellationToken,
+    checkpoint: Option<Payload>,
+    progress: Arc<Progress>,
 }
 
 impl TaskContext {
@@ -48,7 +55,17 @@ impl TaskContext {
     /// # });
     /// ```
     pub fn detached(task: TaskId, attempt: u64) -> Self {
-        Self { task, attempt, cancellation: CancellationToken::new() }
+        let cancellation = CancellationToken::new();
+        Self { task, attempt, deadline: None, cancellation, checkpoint: None, progress: Arc::default() }
+    }
+
+    /// The same context as if an earlier attempt had left this checkpoint: for unit tests.
+    ///
+    /// # Errors
+    /// [`PayloadError`] when the checkpoint's `Serialize` fails.
+    pub fn with_checkpoint<C: Serialize>(mut self, checkpoint: &C) -> Result<Self, PayloadError> {
+        self.checkpoint = Some(Payload::of(checkpoint)?);
+        Ok(self)
     }
 
     /// The task's id.
@@ -73,10 +90,39 @@ impl TaskContext {
         self.task.to_string()
     }
 
-    /// Is cancelled when the worker has lost the run, or must stop and cannot wait any longer. The body
-    /// then has a moment to clean up (100 ms after a loss, 400 ms at a stop) before it is dropped; what
-    /// it returns is not recorded. A loss, such as a cancelled run, is noticed with the next report or
-    /// heartbeat of the worker.
+    /// When the run fails if it has not ended by then. A body that calls other services can pass it on.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.deadline
+    }
+
+    /// Says that the body makes progress: its [heartbeat limit](crate::Task::heartbeat_timeout) begins
+    /// anew.
+    pub fn heartbeat(&self) {
+        self.progress.tell(None);
+    }
+
+    /// Says how far the body has got. If this attempt fails or its worker dies, the next attempt finds
+    /// the latest such [`checkpoint`](Self::checkpoint). It is also a heartbeat. Checkpoints are
+    /// recorded at most once a second, so the last second before a crash may be missing.
+    ///
+    /// # Errors
+    /// [`PayloadError`] when the checkpoint's `Serialize` fails; nothing is said then.
+    pub fn heartbeat_with<C: Serialize>(&self, checkpoint: &C) -> Result<(), PayloadError> {
+        self.progress.tell(Some(Payload::of(checkpoint)?));
+        Ok(())
+    }
+
+    /// How far an earlier attempt said that it got; `None` when none did.
+    ///
+    /// # Errors
+    /// [`PayloadError::Decode`] when the checkpoint is of another type.
+    pub fn checkpoint<C: DeserializeOwned>(&self) -> Result<Option<C>, PayloadError> {
+        self.checkpoint.as_ref().map(|checkpoint| Payload::decode(Some(checkpoint))).transpose()
+    }
+
+    /// Is cancelled when the attempt has taken too long, when the worker has lost the run, or must stop and cannot wait any longer. The body
+    /// then has a moment to clean up (100 ms, at a stop 400 ms) before it is dropped; what it returns is
+    /// not recorded.
     pub fn cancellation(&self) -> &CancellationToken {
         &self.cancellation
     }
@@ -93,7 +139,7 @@ pub struct TaskFuture<'run, O, E> {
     name: Arc<str>,
     input: Option<Payload>,
     body: TaskBody,
-    attempt: Option<BoxFuture<Result<Option<Payload>, Failure>>>,
+    attempt: Option<Attempt>,
     done: bool,
     output: PhantomData<fn() -> (O, E)>,
 }
@@ -104,11 +150,12 @@ impl<'run, O, E> TaskFuture<'run, O, E> {
         name: Arc<str>,
         input: Result<Option<Payload>, PayloadError>,
         retry: RetryStrategy,
+        limits: TaskLimits,
         body: TaskBody,
         location: &'static Location<'static>,
     ) -> Self {
         let shared = &run.shared;
-        let opened = open_step(shared, &name, input, retry, location);
+        let opened = open_step(shared, &name, input, (retry, limits), location);
         let (step, input) = match opened {
             Ok((step, input)) => (Ok(step), input),
             Err(error) => (Err(Some(error)), None),
@@ -116,21 +163,106 @@ impl<'run, O, E> TaskFuture<'run, O, E> {
         Self { shared, step, name, input, body, attempt: None, done: false, output: PhantomData }
     }
 
-    /// Polls the body of the attempt under way. A panic is a failure of the task, not of the worker.
-    fn poll_attempt(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Payload>, Failure>> {
-        let Some(attempt) = &mut self.attempt else { return Poll::Pending };
-        let poll = match catch_unwind(AssertUnwindSafe(|| attempt.as_mut().poll(cx))) {
-            Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(result)) => result,
-            Err(panic) => Err(Failure::from_object(panicked(panic.as_ref()))),
+    /// Begins an attempt: waits for its turn where the worker limits how many run at once, then runs
+    /// the body.
+    fn begin(&mut self, task: TaskId, attempt: u64, checkpoint: Option<Payload>) {
+        let cancellation = self.shared.cancellation.child();
+        let progress = Arc::new(Progress::default());
+        let deadline = self.shared.deadline;
+        let context = TaskContext {
+            task,
+            attempt,
+            deadline,
+            cancellation: cancellation.clone(),
+            checkpoint,
+            progress: progress.clone(),
         };
-        self.attempt = None;
-        let limit = self.shared.lock().machine.payload_limit();
-        Poll::Ready(poll.and_then(|output| {
-            Payload::check_size(output.as_ref(), limit).map_err(|error| Failure::from(error).never_retry())?;
-            Ok(output)
-        }))
+        let turn = self.shared.gate.as_ref().map(|gate| gate.enter(&self.name));
+        let stage = match turn {
+            Some(turn) => Stage::Waiting(turn, context),
+            None => self.call(context, None),
+        };
+        self.attempt = Some(Attempt { cancellation, progress, stage });
     }
+
+    /// Calls the body. A closure may panic before it has made its future.
+    fn call(&self, context: TaskContext, turn: Option<TaskTurn>) -> Stage {
+        if let Ok(step) = self.step {
+            let now = self.shared.clock.now();
+            self.shared.lock().machine.begin_attempt(step, now);
+        }
+        let (body, input) = (self.body.clone(), self.input.clone());
+        let future = match catch_unwind(AssertUnwindSafe(|| body(context, input))) {
+            Ok(future) => future,
+            Err(panic) => {
+                let failure = Failure::from_object(panicked(panic.as_ref()));
+                Box::pin(std::future::ready(Err(failure)))
+            }
+        };
+        Stage::Running(future, turn)
+    }
+
+    /// Polls the attempt under way. A panic is a failure of the task, not of the worker.
+    fn poll_attempt(&mut self, step: StepId, cx: &mut Context<'_>) -> Poll<Result<Option<Payload>, Failure>> {
+        loop {
+            let Some(attempt) = &mut self.attempt else { return Poll::Pending };
+            match &mut attempt.stage {
+                Stage::Waiting(turn, _) => {
+                    let Poll::Ready(turn) = turn.as_mut().poll(cx) else { return Poll::Pending };
+                    let waiting = std::mem::replace(&mut attempt.stage, Stage::Over);
+                    let Stage::Waiting(_, context) = waiting else { return Poll::Pending };
+                    let running = self.call(context, Some(turn));
+                    if let Some(attempt) = &mut self.attempt {
+                        attempt.stage = running;
+                    }
+                    // The machine has set its timers: the host asks for the next one.
+                    continue;
+                }
+                Stage::Running(future, _) => {
+                    let poll = match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+                        Ok(Poll::Pending) => None,
+                        Ok(Poll::Ready(result)) => Some(result),
+                        Err(panic) => Some(Err(Failure::from_object(panicked(panic.as_ref())))),
+                    };
+                    let news = attempt.progress.take(cx.waker());
+                    let mut state = self.shared.lock();
+                    let limit = state.machine.payload_limit();
+                    if let Some(checkpoint) = news {
+                        let now = self.shared.clock.now();
+                        // A checkpoint that is too large cannot be recorded; the heartbeat counts.
+                        let checkpoint = checkpoint.filter(|checkpoint| checkpoint.as_str().len() <= limit);
+                        state.machine.heartbeat(step, checkpoint, now);
+                    }
+                    drop(state);
+                    let Some(result) = poll else { return Poll::Pending };
+                    self.attempt = None;
+                    return Poll::Ready(result.and_then(|output| {
+                        let size = Payload::check_size(output.as_ref(), limit);
+                        size.map_err(|error| Failure::from(error).never_retry())?;
+                        Ok(output)
+                    }));
+                }
+                Stage::Over => return Poll::Pending,
+            }
+        }
+    }
+}
+
+/// One attempt of a task.
+struct Attempt {
+    cancellation: CancellationToken,
+    progress: Arc<Progress>,
+    stage: Stage,
+}
+
+enum Stage {
+    /// The worker runs as many tasks of the name as it may.
+    Waiting(BoxFuture<TaskTurn>, TaskContext),
+    Running(
+        BoxFuture<Result<Option<Payload>, Failure>>,
+        #[allow(dead_code, reason = "held until the body ends")] Option<TaskTurn>,
+    ),
+    Over,
 }
 
 /// Checks and hashes the input and takes the task's place in the run.
@@ -138,7 +270,7 @@ fn open_step(
     shared: &Arc<Shared>,
     name: &Arc<str>,
     input: Result<Option<Payload>, PayloadError>,
-    retry: RetryStrategy,
+    (retry, limits): (RetryStrategy, TaskLimits),
     location: &'static Location<'static>,
 ) -> Result<(StepId, Option<Payload>), ErrorObject> {
     let refuse = |error: &dyn std::error::Error| ErrorObject::from_error("TaskInputError", error);
@@ -146,7 +278,7 @@ fn open_step(
     let hash = input_hash(input.as_ref().map(Payload::as_str)).map_err(|error| refuse(&error))?;
     let mut state = shared.lock();
     Payload::check_size(input.as_ref(), state.machine.payload_limit()).map_err(|error| refuse(&error))?;
-    let call = TaskCall { name: name.to_string(), input: input.clone(), input_hash: hash, retry, location };
+    let call = TaskCall { name: name.to_string(), input: input.clone(), input_hash: hash, retry, limits, location };
     Ok((state.machine.open_task(call), input))
 }
 
@@ -180,14 +312,11 @@ where
             }
         };
         loop {
-            if this.attempt.is_some() {
-                match this.poll_attempt(cx) {
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(result) => {
-                        let now = this.shared.clock.now();
-                        this.shared.lock().machine.finish_task(step, result, now);
-                    }
-                }
+            if this.attempt.is_some()
+                && let Poll::Ready(result) = this.poll_attempt(step, cx)
+            {
+                let now = this.shared.clock.now();
+                this.shared.lock().machine.finish_task(step, result, now);
             }
             let mut state = this.shared.lock();
             match state.machine.poll_step(step) {
@@ -195,19 +324,22 @@ where
                     state.park(step, cx.waker());
                     return Poll::Pending;
                 }
-                StepPoll::Execute { task, attempt } => {
+                StepPoll::Execute { task, attempt, checkpoint } => {
                     drop(state);
-                    let cancellation = this.shared.cancellation.clone();
-                    let context = TaskContext { task, attempt, cancellation };
-                    let (body, input) = (this.body.clone(), this.input.clone());
-                    // A closure may panic before it has made its future.
-                    this.attempt = Some(match catch_unwind(AssertUnwindSafe(|| body(context, input))) {
-                        Ok(future) => future,
-                        Err(panic) => {
-                            let failure = Failure::from_object(panicked(panic.as_ref()));
-                            Box::pin(std::future::ready(Err(failure)))
-                        }
-                    });
+                    this.begin(task, attempt, checkpoint);
+                }
+                StepPoll::Overdue(_) => {
+                    drop(state);
+                    if let Some(attempt) = &this.attempt {
+                        attempt.cancellation.cancel();
+                    }
+                }
+                StepPoll::Abandoned(limit) => {
+                    drop(state);
+                    this.attempt = None;
+                    let now = this.shared.clock.now();
+                    let failure = Failure::from_object(limit.error());
+                    this.shared.lock().machine.finish_task(step, Err(failure), now);
                 }
                 StepPoll::Ready(outcome) => {
                     let id = state.machine.task_id(step).unwrap_or_else(|| this.shared.id.task(0));
@@ -231,8 +363,8 @@ fn read_outcome<O: DeserializeOwned, E: HandlerError>(
             task: FailedTask { id, name: (&**name).into(), attempts: 0 },
         }),
         StepOutcome::Failed(error, task) => Err(TaskError::from_recorded(error, task)),
-        StepOutcome::Slept { .. } => Err(TaskError::Engine {
-            error: Box::new(ErrorObject::new("EngineError", "a task's step ended as a sleep")),
+        _ => Err(TaskError::Engine {
+            error: Box::new(ErrorObject::new("EngineError", "a task's step ended as another kind of step")),
             task: FailedTask { id, name: (&**name).into(), attempts: 0 },
         }),
     }

@@ -1,9 +1,11 @@
 //! What users define: tasks, workflows and the registry that a worker serves.
 
+mod event;
 mod registry;
 mod task;
 mod workflow;
 
+pub use event::Event;
 pub use registry::{RegistryError, WorkflowRegistry};
 pub use task::Task;
 pub use workflow::{HandlerFuture, RegisteredWorkflow, Workflow, WorkflowVersion};

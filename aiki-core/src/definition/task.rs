@@ -4,6 +4,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::panic::Location;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -12,6 +13,7 @@ use crate::context::{Run, TaskBody, TaskContext, TaskFuture};
 use crate::failure::{ErrorObject, Failure, HandlerError};
 use crate::name::{NameError, check_name};
 use crate::payload::Payload;
+use crate::replay::TaskLimits;
 use crate::retry::RetryStrategy;
 
 /// A task: a piece of work with effects outside of the workflow. Its result is recorded; once it is,
@@ -45,6 +47,7 @@ pub struct Task<I, O, E = Failure> {
     name: Arc<str>,
     retry: RetryStrategy,
     retry_if: Option<Retryable<E>>,
+    limits: TaskLimits,
     handler: Arc<dyn Fn(TaskContext, I) -> AttemptFuture<O, E> + Send + Sync>,
     body: TaskBody,
     types: PhantomData<fn(I) -> (O, E)>,
@@ -92,6 +95,7 @@ where
             name: Arc::from(name.as_ref()),
             retry: RetryStrategy::Never,
             retry_if: None,
+            limits: TaskLimits::default(),
             body: erase(handler.clone(), None),
             handler,
             types: PhantomData,
@@ -102,6 +106,21 @@ where
     /// attempt and 1 ms.
     pub fn retry(mut self, strategy: RetryStrategy) -> Self {
         self.retry = strategy.normalized();
+        self
+    }
+
+    /// Limits every attempt to `limit`, from the start of its body to its end. An attempt that takes
+    /// longer is told by its [cancellation token](TaskContext::cancellation), has 100 ms to clean up,
+    /// and counts as failed: the retry strategy decides how it goes on.
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        self.limits.start_to_close = Some(limit);
+        self
+    }
+
+    /// An attempt that gives no [heartbeat](TaskContext::heartbeat) for so long counts as failed, like
+    /// one that breaks its [time limit](Self::time_limit).
+    pub fn heartbeat_timeout(mut self, limit: Duration) -> Self {
+        self.limits.heartbeat = Some(limit);
         self
     }
 
@@ -132,6 +151,7 @@ where
             self.name.clone(),
             Payload::encode(&input),
             self.retry.clone(),
+            self.limits,
             self.body.clone(),
             Location::caller(),
         )
@@ -164,6 +184,7 @@ impl<I, O, E> Clone for Task<I, O, E> {
             name: self.name.clone(),
             retry: self.retry.clone(),
             retry_if: self.retry_if.clone(),
+            limits: self.limits,
             handler: self.handler.clone(),
             body: self.body.clone(),
             types: PhantomData,

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::Event;
 use crate::client::{Client, StartRun};
-use crate::context::Run;
+use crate::context::{Child, ChildOptions, Run};
 use crate::failure::{ErrorObject, Failure, HandlerError};
 use crate::name::{Name, NameError, Source, WorkflowKey};
 use crate::payload::Payload;
@@ -82,6 +83,7 @@ impl Workflow {
         WorkflowVersion {
             key: WorkflowKey { source: Source::User, name: self.name.clone(), version },
             retry: RetryStrategy::Never,
+            events: Arc::from([]),
             handler: erase(handler),
             types: PhantomData,
         }
@@ -92,6 +94,7 @@ impl Workflow {
 pub struct WorkflowVersion<I, O, E = Failure> {
     key: WorkflowKey,
     retry: RetryStrategy,
+    events: Arc<[String]>,
     handler: Handler,
     types: PhantomData<fn(I) -> (O, E)>,
 }
@@ -113,6 +116,55 @@ impl<I, O, E> WorkflowVersion<I, O, E> {
         self
     }
 
+    /// Declares an event that runs of this version wait for. Only declared events can be waited for and
+    /// sent.
+    pub fn event<T>(mut self, event: &Event<T>) -> Self {
+        self.events = self.events.iter().cloned().chain([event.name().to_owned()]).collect();
+        self
+    }
+
+    /// The names of the declared events.
+    pub fn events(&self) -> &[String] {
+        &self.events
+    }
+
+    pub(crate) fn declared(&self) -> &Arc<[String]> {
+        &self.events
+    }
+
+    /// Starts a run as a child of another: it is recorded in the parent, which can wait for it. When
+    /// the parent is cancelled, so are its children. To say more about it, begin with
+    /// [`child`](Self::child).
+    ///
+    /// ```
+    /// # use aiki_core::{Failure, Run, Workflow};
+    /// let double = Workflow::new("double").version("1.0.0", |_: Run, n: u32| async move { Ok::<_, Failure>(n * 2) });
+    /// let sum = Workflow::new("sum").version("1.0.0", move |run: Run, n: u32| {
+    ///     let double = double.clone();
+    ///     async move {
+    ///         let children: Vec<_> = (1..=n).map(|n| double.start_child(&run, n)).collect();
+    ///         let mut sum = 0;
+    ///         for child in &children {
+    ///             sum += child.wait().await?;
+    ///         }
+    ///         Ok::<_, Failure>(sum)
+    ///     }
+    /// });
+    /// # let _ = sum;
+    /// ```
+    #[track_caller]
+    pub fn start_child<'run>(&self, run: &'run Run, input: I) -> Child<'run, O, E>
+    where
+        I: Serialize,
+    {
+        self.child().start(run, input)
+    }
+
+    /// Says more about a child before it is started.
+    pub fn child(&self) -> ChildOptions<I, O, E> {
+        ChildOptions::new(self.key.clone(), self.retry.clone())
+    }
+
     /// Starts a run: await the answer, or say more about it first.
     ///
     /// ```no_run
@@ -127,18 +179,20 @@ impl<I, O, E> WorkflowVersion<I, O, E> {
     where
         I: Serialize,
     {
-        StartRun::new(client, self.key.clone(), self.retry.clone(), Payload::encode(&input))
+        StartRun::new(client, self.key.clone(), self.retry.clone(), Payload::encode(&input), self.events.clone())
     }
 
     /// The version with its types erased, as a registry keeps it.
     pub fn register(&self) -> RegisteredWorkflow {
-        RegisteredWorkflow { key: self.key.clone(), retry: self.retry.clone(), handler: self.handler.clone() }
+        let (key, retry) = (self.key.clone(), self.retry.clone());
+        RegisteredWorkflow { key, retry, events: self.events.clone(), handler: self.handler.clone() }
     }
 }
 
 impl<I, O, E> Clone for WorkflowVersion<I, O, E> {
     fn clone(&self) -> Self {
-        Self { key: self.key.clone(), retry: self.retry.clone(), handler: self.handler.clone(), types: PhantomData }
+        let (key, retry) = (self.key.clone(), self.retry.clone());
+        Self { key, retry, events: self.events.clone(), handler: self.handler.clone(), types: PhantomData }
     }
 }
 
@@ -153,6 +207,7 @@ impl<I, O, E> std::fmt::Debug for WorkflowVersion<I, O, E> {
 pub struct RegisteredWorkflow {
     key: WorkflowKey,
     retry: RetryStrategy,
+    events: Arc<[String]>,
     handler: Handler,
 }
 
@@ -165,6 +220,16 @@ impl RegisteredWorkflow {
     /// How the run is repeated when the options stored with it do not say.
     pub fn retry(&self) -> &RetryStrategy {
         &self.retry
+    }
+
+    pub(crate) fn with_source(mut self, source: Source) -> Self {
+        self.key.source = source;
+        self
+    }
+
+    /// The names of the events that it declares.
+    pub fn events(&self) -> &Arc<[String]> {
+        &self.events
     }
 
     /// Calls the handler: nothing of it runs before the future is polled, unless it is a closure

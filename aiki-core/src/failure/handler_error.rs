@@ -8,7 +8,8 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{ErrorObject, FailedTask};
+use super::{ErrorObject, FailedChild, FailedTask};
+use crate::id::RunId;
 use crate::payload::Payload;
 
 /// What an error says about trying again.
@@ -45,6 +46,7 @@ pub struct Failure {
     error: Box<ErrorObject>,
     retry: RetryHint,
     task: Option<Box<FailedTask>>,
+    child: Option<RunId>,
 }
 
 impl Failure {
@@ -60,7 +62,7 @@ impl Failure {
 
     /// The failure that was written down as `error`.
     pub fn from_object(error: ErrorObject) -> Self {
-        Self { error: Box::new(error), retry: RetryHint::ByStrategy, task: None }
+        Self { error: Box::new(error), retry: RetryHint::ByStrategy, task: None, child: None }
     }
 
     /// Marks this error as one that must not be retried. It speaks of the attempt that returned it: a
@@ -74,6 +76,17 @@ impl Failure {
     pub fn retry_after(mut self, delay: Duration) -> Self {
         self.retry = RetryHint::After(delay);
         self
+    }
+
+    /// Notes which child's failure this is.
+    pub(crate) fn caused_by_child(mut self, child: Option<RunId>) -> Self {
+        self.child = child;
+        self
+    }
+
+    /// The child whose failure this is, when it was passed on.
+    pub fn child(&self) -> Option<RunId> {
+        self.child
     }
 
     pub(crate) fn caused_by(mut self, task: Option<FailedTask>) -> Self {
@@ -116,7 +129,7 @@ impl<E: Error + 'static> From<E> for Failure {
             None => ErrorObject::from_error(&short_name::<E>(), &error),
         };
         let task = find_task(&error).cloned();
-        Self::from_object(object).caused_by(task)
+        Self::from_object(object).caused_by(task).caused_by_child(find_child(&error))
     }
 }
 
@@ -160,7 +173,7 @@ where
         // An error whose `Serialize` fails still arrives, as name and message.
         object.data = Payload::of(&self).ok();
         let task = find_task(&self).cloned();
-        Failure::from_object(object).caused_by(task)
+        Failure::from_object(object).caused_by(task).caused_by_child(find_child(&self))
     }
 
     fn from_object(object: ErrorObject) -> Result<Self, ErrorObject> {
@@ -176,6 +189,12 @@ fn short_name<T>() -> String {
     let full = type_name::<T>();
     let path = full.split('<').next().unwrap_or(full);
     path.rsplit("::").next().unwrap_or(path).to_owned()
+}
+
+/// The child whose failure an error passes on.
+fn find_child(error: &(dyn Error + 'static)) -> Option<RunId> {
+    std::iter::successors(Some(error), |error: &&'_ (dyn Error + 'static)| (*error).source())
+        .find_map(|error| error.downcast_ref::<FailedChild>()?.run)
 }
 
 /// Looks through an error's sources for a failed task.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{ErrorObject, Failure, HandlerError};
 use crate::id::TaskId;
 use crate::name::Name;
+use crate::replay::TASK_TIMED_OUT;
 
 /// Names the task that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +40,12 @@ pub enum TaskError<E> {
         /// The task that failed.
         task: FailedTask,
     },
+    /// Its last attempt took longer than its [time limit](crate::Task::time_limit), or gave no
+    /// [heartbeat](crate::TaskContext::heartbeat) in time.
+    TimedOut {
+        /// The task that failed.
+        task: FailedTask,
+    },
     /// The task failed in a way that its own error type cannot express: it panicked, its input or
     /// output could not be read or written, a payload was too large, or a peer recorded a foreign error.
     Engine {
@@ -53,7 +60,7 @@ impl<E> TaskError<E> {
     /// The task that failed.
     pub fn task(&self) -> &FailedTask {
         match self {
-            TaskError::Failed { task, .. } | TaskError::Engine { task, .. } => task,
+            TaskError::Failed { task, .. } | TaskError::TimedOut { task } | TaskError::Engine { task, .. } => task,
         }
     }
 
@@ -61,7 +68,7 @@ impl<E> TaskError<E> {
     pub fn into_failed(self) -> Option<E> {
         match self {
             TaskError::Failed { error, .. } => Some(error),
-            TaskError::Engine { .. } => None,
+            TaskError::TimedOut { .. } | TaskError::Engine { .. } => None,
         }
     }
 }
@@ -69,6 +76,9 @@ impl<E> TaskError<E> {
 impl<E: HandlerError> TaskError<E> {
     /// Reads a recorded failure.
     pub(crate) fn from_recorded(error: ErrorObject, task: FailedTask) -> Self {
+        if error.name == TASK_TIMED_OUT && error.data.is_none() {
+            return TaskError::TimedOut { task };
+        }
         match E::from_object(error) {
             Ok(error) => TaskError::Failed { error, task },
             Err(error) => TaskError::Engine { error: Box::new(error), task },
@@ -80,6 +90,7 @@ impl<E: fmt::Display> fmt::Display for TaskError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             TaskError::Failed { error, task } => write!(f, "{task}: {error}"),
+            TaskError::TimedOut { task } => write!(f, "{task}: the last attempt took too long"),
             TaskError::Engine { error, task } => write!(f, "{task}: {error}"),
         }
     }
@@ -96,6 +107,7 @@ impl From<TaskError<Failure>> for Failure {
         let text = error.to_string();
         let (cause, task) = match error {
             TaskError::Failed { error, task } => (error.into_object(), task),
+            TaskError::TimedOut { task } => (ErrorObject::new(TASK_TIMED_OUT, "the last attempt took too long"), task),
             TaskError::Engine { error, task } => (*error, task),
         };
         let mut object = ErrorObject::new("TaskError", text);

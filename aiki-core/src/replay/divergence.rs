@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::recorded::Recorded;
-use super::step::TaskCall;
+use super::step::{ChildCall, TaskCall};
 use crate::failure::ErrorObject;
 use crate::run::TaskRecord;
 
@@ -12,17 +12,10 @@ pub(crate) const NAME: &str = "NonDeterminismError";
 /// At most this many leftovers are listed.
 const LISTED: usize = 5;
 
-/// The error of a run whose code asked for `call` while recorded tasks were left over.
+/// The error of a run whose code asked for `call` while recorded calls were left over.
 pub(super) fn explain(call: &TaskCall, recorded: &Recorded) -> ErrorObject {
-    let left = recorded.leftovers();
-    let mut text = format!(
-        "the workflow's code no longer follows its record: at {} it calls task `{}`, which is not recorded, while {} \
-         recorded {} not asked for. ",
-        call.location,
-        call.name,
-        left.len(),
-        if left.len() == 1 { "task was" } else { "tasks were" },
-    );
+    let left = recorded.tasks_left();
+    let mut text = opening(&call.location.to_string(), &format!("calls task `{}`", call.name), recorded);
     if let Some((nearest, what)) = nearest(call, &left) {
         let _ = write!(text, "Nearest recorded task: `{}` ({what}). ", nearest.name);
         if nearest.name == call.name {
@@ -37,13 +30,42 @@ pub(super) fn explain(call: &TaskCall, recorded: &Recorded) -> ErrorObject {
             );
         }
     }
-    let _ = write!(text, "Not asked for: ");
-    for (at, task) in left.iter().take(LISTED).enumerate() {
-        let comma = if at == 0 { "" } else { ", " };
-        let _ = write!(text, "{comma}`{}` ({})", task.name, task.state.status());
+    close(text, recorded)
+}
+
+/// The same for a child that the code starts.
+pub(super) fn explain_child(call: &ChildCall, recorded: &Recorded) -> ErrorObject {
+    let start = &call.start;
+    let mut text = opening(&call.location.to_string(), &format!("starts child `{}`", start.workflow), recorded);
+    let left = recorded.children_left();
+    let same_name = left.iter().find(|child| child.workflow.name == start.workflow.name);
+    if let Some(nearest) = same_name.or(left.first()) {
+        let what = match () {
+            () if nearest.workflow.name != start.workflow.name => "the first one left over",
+            () if nearest.workflow != start.workflow => "another version",
+            () => "another input or reference id",
+        };
+        let _ = write!(text, "Nearest recorded child: `{}` ({what}). ", nearest.workflow);
     }
-    if left.len() > LISTED {
-        let _ = write!(text, " and {} more", left.len() - LISTED);
+    close(text, recorded)
+}
+
+fn opening(location: &str, call: &str, recorded: &Recorded) -> String {
+    let left = recorded.tasks_left().len() + recorded.children_left().len();
+    format!(
+        "the workflow's code no longer follows its record: at {location} it {call}, which is not recorded, while \
+         {left} recorded {} not asked for. ",
+        if left == 1 { "call was" } else { "calls were" },
+    )
+}
+
+fn close(mut text: String, recorded: &Recorded) -> ErrorObject {
+    let tasks = recorded.tasks_left().into_iter().map(|task| format!("task `{}` ({})", task.name, task.state.status()));
+    let children = recorded.children_left().into_iter().map(|child| format!("child `{}`", child.workflow));
+    let all: Vec<String> = tasks.chain(children).collect();
+    let _ = write!(text, "Not asked for: {}", all.iter().take(LISTED).cloned().collect::<Vec<_>>().join(", "));
+    if all.len() > LISTED {
+        let _ = write!(text, " and {} more", all.len() - LISTED);
     }
     text.push_str(". Give changed code a new version, or keep the old calls where runs are still under way.");
     ErrorObject::new(NAME, text)

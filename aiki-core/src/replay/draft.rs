@@ -60,6 +60,9 @@ fn size(transition: &Transition) -> usize {
     let payload = match transition {
         Transition::TaskOpened { input, .. } => input.as_ref(),
         Transition::TaskCompleted { output, .. } | Transition::Completed { output } => output.as_ref(),
+        Transition::TaskProgressed { checkpoint, .. } => Some(checkpoint),
+        Transition::ChildOpened { start, .. } => start.input.as_ref(),
+        Transition::ContinuedAsNew { input, .. } => input.as_ref(),
         _ => None,
     };
     payload.map_or(0, |payload: &Payload| payload.as_str().len())

@@ -5,13 +5,16 @@
 //! `docs/replay.md` is a property test. [`Pass`] joins a machine with the handler's future and is
 //! what a worker drives.
 
+mod attempt;
 mod divergence;
 mod draft;
+mod inbox;
 mod machine;
 mod pass;
 mod recorded;
 mod step;
 
+pub use attempt::{TASK_TIMED_OUT, TimeLimit};
 pub use machine::{Action, Close, MachineConfig, RunMachine};
 pub use pass::{Pass, PassStep};
-pub use step::{StepId, StepOutcome, StepPoll, TaskCall};
+pub use step::{ChildCall, StepId, StepOutcome, StepPoll, TaskCall, TaskLimits, WaitCall, WaitTarget};

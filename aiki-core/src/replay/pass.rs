@@ -7,10 +7,12 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use super::machine::{Action, Close, MachineConfig, RunMachine};
 use crate::cancel::CancellationToken;
-use crate::context::{Run, Shared};
+use crate::context::{About, HistorySize, Run, Shared};
 use crate::definition::{HandlerFuture, RegisteredWorkflow};
 use crate::failure::Failure;
-use crate::report::Report;
+use crate::gate::TaskGate;
+use crate::report::{Report, ReportReceipt};
+use crate::run::record::Signal;
 use crate::server_client::ClaimedRun;
 use crate::time::{Clock, Timestamp};
 
@@ -50,12 +52,31 @@ pub struct Pass {
 impl Pass {
     /// Begins a pass: nothing of the handler has run yet.
     pub fn new(claim: ClaimedRun, workflow: &RegisteredWorkflow, clock: Arc<dyn Clock>, config: MachineConfig) -> Self {
-        let ClaimedRun { mut record, epoch, .. } = claim;
+        Self::gated(claim, workflow, clock, config, None)
+    }
+
+    /// The same on a worker that limits how its tasks run.
+    pub fn gated(
+        claim: ClaimedRun,
+        workflow: &RegisteredWorkflow,
+        clock: Arc<dyn Clock>,
+        config: MachineConfig,
+        gate: Option<Arc<dyn TaskGate>>,
+    ) -> Self {
+        let ClaimedRun { mut record, epoch, history_limit, .. } = claim;
         let input = record.input.take();
-        let (id, key, attempt) = (record.id, record.workflow.clone(), record.attempts);
-        let reference = record.reference_id.clone();
+        let about = About {
+            id: record.id,
+            workflow: record.workflow.clone(),
+            attempt: record.attempts,
+            reference_id: record.reference_id.clone(),
+            deadline: record.deadline,
+            gate,
+            history: HistorySize { entries: record.history_len, limit: history_limit },
+            events: workflow.events().clone(),
+        };
         let machine = RunMachine::new(record, epoch, workflow.retry(), config);
-        let shared = Arc::new(Shared::new(id, key, attempt, reference, clock, machine));
+        let shared = Arc::new(Shared::new(about, clock, machine));
         let run = Run::new(shared.clone());
         // The handler itself may be a closure that panics before it returns its future.
         let future = match catch_unwind(AssertUnwindSafe(|| workflow.call(run, input))) {
@@ -127,11 +148,27 @@ impl Pass {
     }
 
     /// The report under way was written. Poll the pass afterwards: nothing else wakes its host.
-    pub fn accepted(&mut self) {
-        self.shared.lock().machine.accepted();
+    pub fn accepted(&mut self, receipt: &ReportReceipt) {
+        self.shared.lock().machine.accepted(receipt);
         // The host polls next anyway and registers itself again: waking it would cost it a poll.
         self.wake.forget_outer();
         self.shared.wake_steps();
+    }
+
+    /// Further signals have reached the run, behind the `after` that it had had before. Poll the pass
+    /// afterwards.
+    pub fn deliver(&mut self, after: u32, signals: Vec<Signal>) {
+        self.shared.lock().machine.deliver(after, signals);
+    }
+
+    /// How many signals of the run the pass knows of.
+    pub fn known_signals(&self) -> u32 {
+        self.shared.lock().machine.known_signals()
+    }
+
+    /// Whether a signal could move the handler while the run stays with its worker.
+    pub fn awaits_signals(&self) -> bool {
+        self.shared.lock().machine.awaits_signals()
     }
 
     /// The claim is gone: bodies are told, the handler's future is dropped, nothing more comes out.
@@ -150,6 +187,11 @@ impl Pass {
     /// The token that the bodies of this pass's tasks are given.
     pub fn cancellation(&self) -> &CancellationToken {
         &self.shared.cancellation
+    }
+
+    /// How long the run's history is, and how long it may become.
+    pub fn history(&self) -> HistorySize {
+        self.shared.history
     }
 
     /// Where the handler made its last durable call.

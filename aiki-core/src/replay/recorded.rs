@@ -1,10 +1,11 @@
 //! The record as replay uses it: one queue per address, consumed call by call.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use crate::hash::InputHash;
 use crate::id::TaskId;
-use crate::run::{RunRecord, SleepRecord, TaskRecord, TaskState};
+use crate::report::ChildStart;
+use crate::run::{ChildRecord, RunRecord, SleepRecord, TaskRecord, TaskState, WaitOn, WaitRecord, WaitState};
 use crate::time::Timestamp;
 
 /// What of a run's record no call has asked for yet.
@@ -13,7 +14,13 @@ pub(super) struct Recorded {
     tasks: HashMap<(String, InputHash), VecDeque<TaskRecord>>,
     sleeps: HashMap<String, VecDeque<(u32, SleepRecord)>>,
     times: VecDeque<Timestamp>,
-    /// Tasks that the present attempt of the run opened and no call has consumed. Only they speak of
+    /// By workflow version and reference id, or else input.
+    children: HashMap<(String, String), VecDeque<ChildRecord>>,
+    event_waits: HashMap<String, VecDeque<WaitRecord>>,
+    child_waits: HashMap<u32, VecDeque<WaitRecord>>,
+    /// Children whose end the handler has asked for.
+    cancelled: BTreeSet<u32>,
+    /// Tasks and children that the present attempt of the run opened and no call has consumed. Only they speak of
     /// a divergence: what an earlier attempt left behind may rightly not be asked for again.
     unclaimed: usize,
     attempt: u64,
@@ -33,10 +40,57 @@ impl Recorded {
             recorded.unclaimed += usize::from(task.run_attempt == record.attempts);
             recorded.tasks.entry((task.name.clone(), task.input_hash.clone())).or_default().push_back(task);
         }
+        let first_sleep = record.ordinals.sleeps - record.sleeps.len() as u32;
         for (ordinal, sleep) in std::mem::take(&mut record.sleeps).into_iter().enumerate() {
-            recorded.sleeps.entry(sleep.name.clone()).or_default().push_back((ordinal as u32, sleep));
+            let ordinal = first_sleep + ordinal as u32;
+            recorded.sleeps.entry(sleep.name.clone()).or_default().push_back((ordinal, sleep));
+        }
+        for child in std::mem::take(&mut record.children) {
+            if child.discarded {
+                continue;
+            }
+            recorded.unclaimed += usize::from(child.run_attempt == record.attempts);
+            recorded.cancelled.extend(child.cancelled.then_some(child.ordinal));
+            let same = child.reference_id.as_deref().unwrap_or(child.input_hash.as_str());
+            let key = (child.workflow.to_string(), same.to_owned());
+            recorded.children.entry(key).or_default().push_back(child);
+        }
+        for wait in std::mem::take(&mut record.waits) {
+            match &wait.on {
+                WaitOn::Event(name) => recorded.event_waits.entry(name.clone()).or_default().push_back(wait),
+                WaitOn::Child(child) => recorded.child_waits.entry(*child).or_default().push_back(wait),
+            }
         }
         recorded
+    }
+
+    pub(super) fn take_child(&mut self, start: &ChildStart) -> Option<ChildRecord> {
+        let same = start.reference.as_ref().map_or(start.input_hash.as_str(), |reference| &reference.id);
+        let child = self.children.get_mut(&(start.workflow.to_string(), same.to_owned()))?.pop_front()?;
+        self.unclaimed -= usize::from(child.run_attempt == self.attempt);
+        Some(child)
+    }
+
+    /// Whether the handler has asked for the end of this child before. The first ask of a pass counts.
+    pub(super) fn take_cancelled(&mut self, child: u32) -> bool {
+        !self.cancelled.insert(child)
+    }
+
+    pub(super) fn take_wait(&mut self, on: &WaitOn) -> Option<WaitRecord> {
+        match on {
+            WaitOn::Event(name) => self.event_waits.get_mut(name)?.pop_front(),
+            WaitOn::Child(child) => self.child_waits.get_mut(child)?.pop_front(),
+        }
+    }
+
+    /// Forgets the waits that no call has asked for; answers which of them still last.
+    pub(super) fn drop_waits(&mut self) -> Vec<u32> {
+        let events = self.event_waits.drain().flat_map(|(_, waits)| waits);
+        let left = events.chain(self.child_waits.drain().flat_map(|(_, waits)| waits));
+        let lasting = left.filter(|wait| matches!(wait.state, WaitState::Waiting { .. }));
+        let mut ordinals: Vec<_> = lasting.map(|wait| wait.ordinal).collect();
+        ordinals.sort_unstable();
+        ordinals
     }
 
     pub(super) fn take_task(&mut self, name: &str, hash: &InputHash) -> Option<TaskRecord> {
@@ -81,8 +135,16 @@ impl Recorded {
         self.unclaimed
     }
 
+    /// The unclaimed children of the present attempt, in the order in which they were started.
+    pub(super) fn children_left(&self) -> Vec<&ChildRecord> {
+        let mut left: Vec<_> =
+            self.children.values().flatten().filter(|child| child.run_attempt == self.attempt).collect();
+        left.sort_by_key(|child| child.ordinal);
+        left
+    }
+
     /// The unclaimed tasks of the present attempt, in the order in which they were opened.
-    pub(super) fn leftovers(&self) -> Vec<&TaskRecord> {
+    pub(super) fn tasks_left(&self) -> Vec<&TaskRecord> {
         let mut left: Vec<_> = self.tasks.values().flatten().filter(|task| task.run_attempt == self.attempt).collect();
         left.sort_by_key(|task| task.id);
         left

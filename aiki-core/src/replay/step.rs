@@ -2,11 +2,16 @@
 
 use std::panic::Location;
 
+use std::time::Duration;
+
+use super::attempt::{Attempt, TimeLimit};
 use crate::failure::{ErrorObject, FailedTask};
 use crate::hash::InputHash;
-use crate::id::TaskId;
+use crate::id::{RunId, TaskId};
 use crate::payload::Payload;
+use crate::report::ChildStart;
 use crate::retry::RetryStrategy;
+use crate::run::RunState;
 use crate::time::Timestamp;
 
 /// Names a step within one pass, in the order of the calls.
@@ -31,8 +36,48 @@ pub struct TaskCall {
     pub input_hash: InputHash,
     /// How failed attempts are repeated.
     pub retry: RetryStrategy,
+    /// How long an attempt may take.
+    pub limits: TaskLimits,
     /// Where in the user's code.
     pub location: &'static Location<'static>,
+}
+
+/// How long an attempt of a task may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TaskLimits {
+    /// From the start of the attempt to its end.
+    pub start_to_close: Option<Duration>,
+    /// From the start of the attempt, or from its last heartbeat, to the next heartbeat or its end.
+    pub heartbeat: Option<Duration>,
+}
+
+/// A handler starts a child run.
+#[derive(Clone, Debug)]
+pub struct ChildCall {
+    /// The child.
+    pub start: ChildStart,
+    /// Where in the user's code.
+    pub location: &'static Location<'static>,
+}
+
+/// A handler waits for something.
+#[derive(Clone, Debug)]
+pub struct WaitCall {
+    /// What it waits for.
+    pub target: WaitTarget,
+    /// How long it waits at most.
+    pub timeout: Option<Duration>,
+    /// Where in the user's code.
+    pub location: &'static Location<'static>,
+}
+
+/// What a handler waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WaitTarget {
+    /// The next event of this name.
+    Event(String),
+    /// The end of the child that this step started.
+    Child(StepId),
 }
 
 /// How a step ended.
@@ -47,6 +92,17 @@ pub enum StepOutcome {
         /// Whether somebody woke the run up before the time.
         early: bool,
     },
+    /// The event came.
+    Event {
+        /// Its place among the events of the run.
+        index: u32,
+        /// What it carries.
+        data: Option<Payload>,
+    },
+    /// The child ended in this state.
+    ChildEnded(Box<RunState>),
+    /// The wait took too long.
+    TimedOut,
 }
 
 /// The answer when a step is polled.
@@ -54,13 +110,20 @@ pub enum StepOutcome {
 pub enum StepPoll {
     /// The step has ended.
     Ready(StepOutcome),
-    /// Run the task's body now, then call [`finish_task`](super::RunMachine::finish_task).
+    /// Run the task's body now: call [`begin_attempt`](super::RunMachine::begin_attempt) when it begins
+    /// and [`finish_task`](super::RunMachine::finish_task) when it has ended.
     Execute {
         /// The task.
         task: TaskId,
         /// The attempt, from 1.
         attempt: u64,
+        /// How far an earlier attempt said that it got.
+        checkpoint: Option<Payload>,
     },
+    /// The attempt has taken too long: tell its body, and go on polling it for the moment.
+    Overdue(TimeLimit),
+    /// The attempt did not end after it was told: drop its body.
+    Abandoned(TimeLimit),
     /// The host has to act first, or the step is parked, or the machine is closed.
     Pending,
 }
@@ -73,8 +136,29 @@ pub(super) struct Step {
 
 #[derive(Debug)]
 pub(super) enum StepKind {
-    Task { id: Option<TaskId>, call: TaskCall, attempts: u64 },
-    Sleep { ordinal: u32 },
+    Task {
+        id: Option<TaskId>,
+        call: TaskCall,
+        attempts: u64,
+        checkpoint: Option<Payload>,
+        attempt: Box<Attempt>,
+    },
+    Sleep {
+        ordinal: u32,
+    },
+    Child {
+        ordinal: Option<u32>,
+        run: Option<RunId>,
+        call: Box<ChildCall>,
+        /// The handler asked for its end before it was announced.
+        cancel: bool,
+    },
+    Wait {
+        ordinal: Option<u32>,
+        target: WaitTarget,
+        timeout: Option<Duration>,
+        due: Timestamp,
+    },
 }
 
 #[derive(Debug)]
@@ -91,8 +175,10 @@ pub(super) enum StepState {
     Parked { due: Timestamp },
     /// Waits here for its next attempt, which nobody else knows of.
     Backoff { due: Timestamp },
-    /// A sleep whose time has come; the handler has not looked yet.
+    /// A sleep whose time has come, or a wait whose event or child has; the handler has not looked yet.
     Due,
+    /// A wait that took too long; the handler has not looked yet.
+    Expired,
     /// Its body may run.
     Executable,
     /// Its body runs.

@@ -7,10 +7,12 @@ use super::history::{Entry, HistoryEntry};
 use super::options::RunOptions;
 use super::state::RunState;
 use super::status::QueuedReason;
-use super::transition::{IllegalTransition, permits};
+use super::transition::{IllegalTransition, permits_to_server};
+use super::wait::Ordinals;
 use crate::hash::InputHash;
 use crate::id::{RunId, ScheduleId, TransitionId};
 use crate::name::{Name, WorkflowKey};
+use crate::payload::Payload;
 use crate::rank::{Priority, Rank, republish_backoff};
 use crate::time::Timestamp;
 
@@ -33,7 +35,7 @@ pub struct Lease {
 pub struct Parked {
     /// Which step.
     pub step: ParkedStep,
-    /// When it is due.
+    /// When it is due; [`Timestamp::MAX`] is never.
     pub due: Timestamp,
 }
 
@@ -51,6 +53,51 @@ pub enum ParkedStep {
     },
     /// The task with this ordinal waits for its next attempt.
     Task(u32),
+    /// A wait for an event.
+    #[serde(rename_all = "snake_case")]
+    Event {
+        /// Its place among the run's waits, from 0.
+        ordinal: u32,
+        /// The event's name.
+        name: String,
+    },
+    /// A wait for the end of a child.
+    #[serde(rename_all = "snake_case")]
+    Child {
+        /// Its place among the run's waits, from 0.
+        ordinal: u32,
+        /// The child's place among the run's children, from 0.
+        child: u32,
+        /// The child.
+        run: RunId,
+    },
+}
+
+/// A run that is told how another one ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listener {
+    /// The run that is told.
+    pub run: RunId,
+    /// The place of the run that ends among the children of the other, from 0.
+    pub child: u32,
+}
+
+/// At most so many runs of one key are worked on at the same time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConcurrencyKey {
+    /// What the runs have in common.
+    pub key: String,
+    /// How many of them a worker may hold at the same time, at least 1.
+    pub limit: u32,
+}
+
+/// The latest checkpoint of a task that has not ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The task's ordinal.
+    pub task: u32,
+    /// What the task's body said.
+    pub data: Payload,
 }
 
 /// How many tasks of a run are in which status.
@@ -71,6 +118,9 @@ pub struct LastReport {
     pub seq: u64,
     /// The run's revision after it.
     pub revision: u64,
+    /// The children that it started, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub children: Vec<Option<RunId>>,
 }
 
 /// When a queued run is announced to workers.
@@ -153,12 +203,76 @@ pub struct RunHead {
     /// Set while the run is queued.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announce: Option<Announcement>,
+    /// Waits begun so far; the ordinal of the next one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub waits_opened: u32,
+    /// Children started so far; the ordinal of the next one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub children_opened: u32,
+    /// Children that have not ended.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub open_children: u32,
+    /// Events received and children ended so far.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub signals: u32,
+    /// What was counted when the handler last continued as new.
+    #[serde(default, skip_serializing_if = "Ordinals::is_zero")]
+    pub base: Ordinals,
+    /// Steps that were settled by then.
+    #[serde(default, skip_serializing_if = "is_none_settled")]
+    pub settled_before: u64,
+    /// Entries of the history since then.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub history_len: u32,
+    /// Pages of the history before this one are gone.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub first_page: u32,
+    /// The run that started this one as its child.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<RunId>,
+    /// Who is told how the run ends: its parent, and others that found it under its reference id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listeners: Vec<Listener>,
+    /// How many ancestors the run has.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub depth: u32,
+    /// The run fails when it has not ended by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
+    /// The latest checkpoints of tasks that have not ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checkpoints: Vec<Checkpoint>,
+    /// With whom the run shares a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<ConcurrencyKey>,
+    /// The limit of its key was reached when a worker asked for the run: it is announced again when
+    /// another run of the key is given back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held_back: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_none_settled(count: &u64) -> bool {
+    *count == 0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 impl ParkedStep {
     /// Whether this is the sleep with that ordinal.
     pub fn is_sleep(&self, wanted: u32) -> bool {
         matches!(self, ParkedStep::Sleep { ordinal, .. } if *ordinal == wanted)
+    }
+
+    /// Whether this is the wait with that ordinal.
+    pub fn is_wait(&self, wanted: u32) -> bool {
+        match self {
+            ParkedStep::Event { ordinal, .. } | ParkedStep::Child { ordinal, .. } => *ordinal == wanted,
+            ParkedStep::Sleep { .. } | ParkedStep::Task(_) => false,
+        }
     }
 }
 
@@ -173,7 +287,7 @@ impl RunHead {
         now: Timestamp,
         entries: &mut Vec<HistoryEntry>,
     ) -> Result<(), IllegalTransition> {
-        if !permits(&self.state, &to) {
+        if !permits_to_server(&self.state, &to) {
             return Err(IllegalTransition { from: self.state.status(), to: to.status() });
         }
         if !matches!(to, RunState::Running) {
@@ -185,9 +299,11 @@ impl RunHead {
             }
             _ => None,
         };
+        self.held_back = false;
         if to.is_terminal() {
             self.parked.clear();
             self.open_tasks.clear();
+            self.checkpoints.clear();
         }
         if matches!(to, RunState::Queued { reason: QueuedReason::Retry }) {
             self.attempts += 1;
@@ -197,9 +313,50 @@ impl RunHead {
         self.revision += 1;
         self.last_transition = self.transitions;
         self.transitions += 1;
-        entries.push(HistoryEntry { at: now, entry: Entry::Run { attempt: self.attempts, state: to.clone() } });
+        self.push(now, Entry::Run { attempt: self.attempts, state: to.clone() }, entries);
         self.state = to;
         Ok(())
+    }
+
+    /// Writes an entry and counts what it counts for. Transitions of the run count themselves.
+    pub(crate) fn push(&mut self, now: Timestamp, entry: Entry, entries: &mut Vec<HistoryEntry>) {
+        self.history_len = self.history_len.saturating_add(1);
+        self.settled += u64::from(entry.settles());
+        self.signals += u32::from(entry.is_signal());
+        self.transitions += u32::from(entry.is_transition() && !matches!(entry, Entry::Run { .. }));
+        entries.push(HistoryEntry { at: now, entry });
+    }
+
+    /// The handler begins again: what its earlier calls left behind is nobody's business any more.
+    pub(crate) fn forget_history(&mut self) {
+        self.base = self.ordinals();
+        self.settled_before = self.settled;
+        self.history_len = 0;
+        self.parked.clear();
+        self.open_tasks.clear();
+        self.checkpoints.clear();
+        self.counts = TaskCounts::default();
+    }
+
+    /// Whether nobody works on the run and one of its steps waits: it goes on when that step may.
+    pub(crate) fn is_suspended(&self) -> bool {
+        match self.state {
+            RunState::Sleeping { .. } | RunState::AwaitingEvent { .. } | RunState::AwaitingChild { .. } => true,
+            RunState::Running => self.lease.is_none() && !self.parked.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// What the run has counted over its whole life.
+    pub fn ordinals(&self) -> Ordinals {
+        Ordinals {
+            tasks: self.tasks_opened,
+            sleeps: self.sleeps_opened,
+            waits: self.waits_opened,
+            children: self.children_opened,
+            transitions: self.transitions,
+            signals: self.signals,
+        }
     }
 
     /// The id of the run's latest transition.
@@ -210,8 +367,18 @@ impl RunHead {
     /// When the server has to look at this run again, whatever for: its next announcement, the end of
     /// its lease, or the time that it waits for. `None` when only somebody else can move it.
     pub fn due_at(&self) -> Option<Timestamp> {
+        let due = self.state_due_at().filter(|due| *due != Timestamp::MAX);
+        match self.deadline {
+            Some(deadline) if !self.state.is_terminal() => Some(due.map_or(deadline, |due| due.min(deadline))),
+            _ => due,
+        }
+    }
+
+    /// What the state by itself waits for.
+    fn state_due_at(&self) -> Option<Timestamp> {
         match &self.state {
             RunState::Scheduled { scheduled_at, .. } => Some(*scheduled_at),
+            RunState::Queued { .. } if self.held_back => None,
             RunState::Queued { .. } => self.announce.map(|announce| announce.next),
             RunState::Running => match &self.lease {
                 Some(lease) => Some(lease.until),
@@ -230,7 +397,7 @@ impl RunHead {
 
     /// Where the run stands in the order of ready runs; `None` while it is not ready.
     pub fn rank(&self) -> Option<Rank> {
-        self.announce.map(|announce| Rank::new(announce.ready_since.as_millis(), self.priority))
+        self.announce.filter(|_| !self.held_back).map(|announce| Rank::of_ready(announce.ready_since, self.priority))
     }
 
     /// The pool that the run is reserved for.

@@ -4,8 +4,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::state::RunState;
+use super::wait::WaitOn;
 use crate::failure::ErrorObject;
 use crate::hash::InputHash;
+use crate::id::RunId;
+use crate::name::WorkflowKey;
 use crate::payload::{Payload, present};
 use crate::retry::RetryStrategy;
 use crate::time::Timestamp;
@@ -51,19 +54,70 @@ pub enum Entry {
     SleepCancelled { ordinal: u32 },
     /// The handler read the time and was told this.
     TimeRead { time: Timestamp },
+    /// An event reached the run. Nobody has to wait for it.
+    EventReceived { event: ReceivedEvent },
+    /// A wait began.
+    WaitOpened { ordinal: u32, on: WaitOn, timeout_at: Option<Timestamp> },
+    /// A wait ended well: with the event of this place among those received, or with its child's end.
+    WaitCompleted { ordinal: u32, event: Option<u32> },
+    /// A wait took too long.
+    WaitTimedOut { ordinal: u32 },
+    /// The handler stopped waiting.
+    WaitDropped { ordinal: u32 },
+    /// A child run was started, or found under its reference id; `run` is absent when it was refused.
+    ChildOpened {
+        ordinal: u32,
+        run: Option<RunId>,
+        workflow: WorkflowKey,
+        input_hash: InputHash,
+        reference_id: Option<String>,
+    },
+    /// A child run ended in this state.
+    ChildEnded { ordinal: u32, state: RunState },
+    /// The handler asked for the end of a child run.
+    ChildCancelled { ordinal: u32 },
+    /// An operator gave the result of a task that no handler had called yet; an entry with the result
+    /// follows.
+    TaskSeeded { ordinal: u32, name: String, input_hash: InputHash, input: Option<Payload> },
+    /// The handler began again with another input and an empty history. Events that nobody had taken
+    /// go with it.
+    Continued { input: Option<Payload>, events: Vec<ReceivedEvent> },
+}
+
+/// An event as it reached the run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReceivedEvent {
+    /// The event's name.
+    pub name: String,
+    /// What it carries.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub data: Option<Payload>,
+    /// The sender's own id for it: a second event of that name and id is ignored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference_id: Option<String>,
+    /// When it reached the server.
+    pub received_at: Timestamp,
 }
 
 impl Entry {
     /// Whether the entry is listed as a transition of the run or of a task.
     pub fn is_transition(&self) -> bool {
-        !matches!(
+        matches!(
             self,
-            Entry::Created { .. }
-                | Entry::SleepOpened { .. }
-                | Entry::SleepCompleted { .. }
-                | Entry::SleepCancelled { .. }
-                | Entry::TimeRead { .. }
+            Entry::Run { .. }
+                | Entry::TaskOpened { .. }
+                | Entry::TaskSeeded { .. }
+                | Entry::TaskRestarted { .. }
+                | Entry::TaskParked { .. }
+                | Entry::TaskCompleted { .. }
+                | Entry::TaskFailed { .. }
         )
+    }
+
+    /// Whether the entry tells the handler something that it did not do itself.
+    pub fn is_signal(&self) -> bool {
+        matches!(self, Entry::EventReceived { .. } | Entry::ChildEnded { .. })
     }
 
     /// Whether the entry settles a step: gives it the outcome that replay returns.
@@ -74,6 +128,8 @@ impl Entry {
                 | Entry::TaskFailed { .. }
                 | Entry::SleepCompleted { .. }
                 | Entry::SleepCancelled { .. }
+                | Entry::WaitCompleted { .. }
+                | Entry::WaitTimedOut { .. }
         )
     }
 }
@@ -103,6 +159,20 @@ struct Wire<'a> {
     due: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     state: Option<RunState>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    event: Option<ReceivedEvent>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    events: Option<Vec<ReceivedEvent>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    on: Option<WaitOn>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    at_event: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    run: Option<RunId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    workflow: Option<WorkflowKey>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reference: Option<std::borrow::Cow<'a, str>>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -119,6 +189,16 @@ enum Kind {
     SleepCompleted,
     SleepCancelled,
     TimeRead,
+    EventReceived,
+    WaitOpened,
+    WaitCompleted,
+    WaitTimedOut,
+    WaitDropped,
+    ChildOpened,
+    ChildEnded,
+    ChildCancelled,
+    TaskSeeded,
+    Continued,
 }
 
 /// A stored history that cannot be read: the store was changed by something else, or by a newer
@@ -160,6 +240,13 @@ impl<'a> From<&'a HistoryEntry> for Wire<'a> {
             error: None,
             due: None,
             state: None,
+            event: None,
+            events: None,
+            on: None,
+            at_event: None,
+            run: None,
+            workflow: None,
+            reference: None,
         };
         match entry {
             Entry::Created { input } => wire.input = input.clone(),
@@ -218,6 +305,58 @@ impl<'a> From<&'a HistoryEntry> for Wire<'a> {
                 wire.k = Kind::TimeRead;
                 wire.due = Some(*time);
             }
+            Entry::EventReceived { event } => {
+                wire.k = Kind::EventReceived;
+                wire.event = Some(event.clone());
+            }
+            Entry::WaitOpened { ordinal, on, timeout_at } => {
+                wire.k = Kind::WaitOpened;
+                wire.n = Some(*ordinal);
+                wire.on = Some(on.clone());
+                wire.due = *timeout_at;
+            }
+            Entry::WaitCompleted { ordinal, event } => {
+                wire.k = Kind::WaitCompleted;
+                wire.n = Some(*ordinal);
+                wire.at_event = *event;
+            }
+            Entry::WaitTimedOut { ordinal } => {
+                wire.k = Kind::WaitTimedOut;
+                wire.n = Some(*ordinal);
+            }
+            Entry::WaitDropped { ordinal } => {
+                wire.k = Kind::WaitDropped;
+                wire.n = Some(*ordinal);
+            }
+            Entry::ChildOpened { ordinal, run, workflow, input_hash, reference_id } => {
+                wire.k = Kind::ChildOpened;
+                wire.n = Some(*ordinal);
+                wire.run = *run;
+                wire.workflow = Some(workflow.clone());
+                wire.hash = Some(input_hash.as_str().into());
+                wire.reference = reference_id.as_deref().map(Into::into);
+            }
+            Entry::ChildEnded { ordinal, state } => {
+                wire.k = Kind::ChildEnded;
+                wire.n = Some(*ordinal);
+                wire.state = Some(state.clone());
+            }
+            Entry::ChildCancelled { ordinal } => {
+                wire.k = Kind::ChildCancelled;
+                wire.n = Some(*ordinal);
+            }
+            Entry::TaskSeeded { ordinal, name, input_hash, input } => {
+                wire.k = Kind::TaskSeeded;
+                wire.n = Some(*ordinal);
+                wire.name = Some(name.into());
+                wire.hash = Some(input_hash.as_str().into());
+                wire.input = input.clone();
+            }
+            Entry::Continued { input, events } => {
+                wire.k = Kind::Continued;
+                wire.input = input.clone();
+                wire.events = (!events.is_empty()).then(|| events.clone());
+            }
         }
         wire
     }
@@ -232,15 +371,18 @@ impl TryFrom<Wire<'_>> for HistoryEntry {
         let ordinal = wire.n.ok_or_else(|| lack("n"));
         let attempts = wire.attempts.ok_or_else(|| lack("attempts"));
         let name = wire.name.map(|name| name.into_owned()).ok_or_else(|| lack("name"));
+        let timeout_at = wire.due;
         let due = wire.due.ok_or_else(|| lack("due"));
         let error = wire.error.ok_or_else(|| lack("error"));
+        let state = wire.state.ok_or_else(|| lack("state"));
+        let hash = wire.hash.map(|hash| InputHash::from(hash.into_owned())).ok_or_else(|| lack("hash"));
         let entry = match kind {
             Kind::Created => Entry::Created { input: wire.input },
-            Kind::Run => Entry::Run { attempt: attempts?, state: wire.state.ok_or_else(|| lack("state"))? },
+            Kind::Run => Entry::Run { attempt: attempts?, state: state? },
             Kind::TaskOpened => Entry::TaskOpened {
                 ordinal: ordinal?,
                 name: name?,
-                input_hash: InputHash::from(wire.hash.ok_or_else(|| lack("hash"))?.into_owned()),
+                input_hash: hash?,
                 input: wire.input,
                 retry: wire.retry,
             },
@@ -254,6 +396,26 @@ impl TryFrom<Wire<'_>> for HistoryEntry {
             Kind::SleepCompleted => Entry::SleepCompleted { ordinal: ordinal? },
             Kind::SleepCancelled => Entry::SleepCancelled { ordinal: ordinal? },
             Kind::TimeRead => Entry::TimeRead { time: due? },
+            Kind::EventReceived => Entry::EventReceived { event: wire.event.ok_or_else(|| lack("event"))? },
+            Kind::WaitOpened => {
+                Entry::WaitOpened { ordinal: ordinal?, on: wire.on.ok_or_else(|| lack("on"))?, timeout_at }
+            }
+            Kind::WaitCompleted => Entry::WaitCompleted { ordinal: ordinal?, event: wire.at_event },
+            Kind::WaitTimedOut => Entry::WaitTimedOut { ordinal: ordinal? },
+            Kind::WaitDropped => Entry::WaitDropped { ordinal: ordinal? },
+            Kind::ChildOpened => Entry::ChildOpened {
+                ordinal: ordinal?,
+                run: wire.run,
+                workflow: wire.workflow.ok_or_else(|| lack("workflow"))?,
+                input_hash: hash?,
+                reference_id: wire.reference.map(|id| id.into_owned()),
+            },
+            Kind::ChildEnded => Entry::ChildEnded { ordinal: ordinal?, state: state? },
+            Kind::ChildCancelled => Entry::ChildCancelled { ordinal: ordinal? },
+            Kind::TaskSeeded => {
+                Entry::TaskSeeded { ordinal: ordinal?, name: name?, input_hash: hash?, input: wire.input }
+            }
+            Kind::Continued => Entry::Continued { input: wire.input, events: wire.events.unwrap_or_default() },
         };
         Ok(HistoryEntry { at: wire.at, entry })
     }
@@ -262,6 +424,15 @@ impl TryFrom<Wire<'_>> for HistoryEntry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn event(reference: Option<&str>) -> ReceivedEvent {
+        ReceivedEvent {
+            name: "paid".into(),
+            data: Some(Payload::from_json("null").unwrap()),
+            reference_id: reference.map(Into::into),
+            received_at: Timestamp::from_millis(9),
+        }
+    }
 
     #[test]
     fn entries_round_trip_through_a_page() {
@@ -281,6 +452,21 @@ mod tests {
             Entry::TaskCompleted { ordinal: 0, attempts: 2, output: None },
             Entry::SleepOpened { ordinal: 0, name: "nap".into(), wakeup_at: at },
             Entry::SleepCancelled { ordinal: 0 },
+            Entry::EventReceived { event: event(None) },
+            Entry::WaitOpened { ordinal: 0, on: WaitOn::Event("paid".into()), timeout_at: None },
+            Entry::WaitOpened { ordinal: 1, on: WaitOn::Child(3), timeout_at: Some(at) },
+            Entry::WaitCompleted { ordinal: 0, event: Some(0) },
+            Entry::WaitTimedOut { ordinal: 1 },
+            Entry::ChildOpened {
+                ordinal: 3,
+                run: Some(RunId::from_bits(1 << 24)),
+                workflow: WorkflowKey::user("part", "1"),
+                input_hash: InputHash::from("abc".to_owned()),
+                reference_id: Some("r".into()),
+            },
+            Entry::ChildEnded { ordinal: 3, state: RunState::Completed { output: None } },
+            Entry::ChildCancelled { ordinal: 3 },
+            Entry::Continued { input: None, events: vec![event(Some("r"))] },
         ]
         .into_iter()
         .map(|entry| HistoryEntry { at, entry })

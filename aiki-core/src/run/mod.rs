@@ -9,10 +9,12 @@ pub mod record;
 pub mod state;
 pub mod status;
 pub mod transition;
+pub mod wait;
 
 pub use head::{Lease, Parked, ParkedStep, RunHead, TaskCounts};
-pub use history::{Entry, HistoryEntry};
+pub use history::{Entry, HistoryEntry, ReceivedEvent};
 pub use options::{ConflictPolicy, Reference, RunOptions};
 pub use record::{RunRecord, SleepRecord, SleepState, TaskRecord};
 pub use state::{FailureCause, RunState, TaskState};
 pub use status::{QueuedReason, RunStatus, ScheduledReason, TaskStatus};
+pub use wait::{ChildRecord, Ordinals, WaitOn, WaitRecord, WaitState};

@@ -1,10 +1,11 @@
 //! The whole of a run, as a worker replays it and as a caller reads it.
 
 use super::head::RunHead;
-use super::history::{Entry, HistoryEntry};
+use super::history::{Entry, HistoryEntry, ReceivedEvent};
 use super::options::RunOptions;
 use super::state::{RunState, TaskState};
-use super::status::QueuedReason;
+use super::status::{QueuedReason, RunStatus};
+use super::wait::{ChildRecord, Ordinals, WaitOn, WaitRecord, WaitState};
 use crate::hash::InputHash;
 use crate::id::{RunId, ScheduleId, TaskId, TransitionId};
 use crate::name::{Name, WorkflowKey};
@@ -46,14 +47,29 @@ pub struct RunRecord {
     pub attempts: u64,
     /// The current state.
     pub state: RunState,
-    /// All tasks in the order in which they were opened, discarded ones included.
+    /// The run that started this one as its child.
+    pub parent: Option<RunId>,
+    /// The run fails when it has not ended by then.
+    pub deadline: Option<Timestamp>,
+    /// All tasks in the order in which they were opened, discarded ones included. As for all lists
+    /// here: since the run was created or last continued as new.
     pub tasks: Vec<TaskRecord>,
     /// All sleeps in the order in which they began.
     pub sleeps: Vec<SleepRecord>,
     /// The times that the handler was told, in order.
     pub times: Vec<Timestamp>,
+    /// The events that reached the run, in order.
+    pub events: Vec<ReceivedEvent>,
+    /// All waits for events and children in the order in which they began.
+    pub waits: Vec<WaitRecord>,
+    /// All children in the order in which they were started.
+    pub children: Vec<ChildRecord>,
     /// Steps that were settled when a worker last reported, `None` before the first report.
     pub seen: Option<u64>,
+    /// What the run has counted over its whole life.
+    pub ordinals: Ordinals,
+    /// Entries of the history.
+    pub history_len: u32,
 }
 
 /// One task of a run.
@@ -71,10 +87,13 @@ pub struct TaskRecord {
     pub retry: Option<RetryStrategy>,
     /// Where it stands.
     pub state: TaskState,
-    /// The attempt of the run in which it was opened.
+    /// The attempt of the run in which it was opened; 0 for one whose result an operator gave before
+    /// it was called.
     pub run_attempt: u64,
     /// Its place in the order in which the run's steps were settled, from 1.
     pub settled: Option<u64>,
+    /// The latest checkpoint of a task that has not ended.
+    pub checkpoint: Option<Payload>,
 }
 
 /// One sleep of a run.
@@ -131,13 +150,42 @@ struct Fold {
     tasks: Vec<TaskRecord>,
     sleeps: Vec<SleepRecord>,
     times: Vec<Timestamp>,
+    events: Vec<ReceivedEvent>,
+    waits: Vec<WaitRecord>,
+    children: Vec<ChildRecord>,
+    signals: Vec<Signal>,
+    base: Ordinals,
     attempt: u64,
     settled: u64,
 }
 
+/// Something that reached a run from outside.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "each variant says what its fields are")]
+pub enum Signal {
+    /// An event.
+    Event(ReceivedEvent),
+    /// The child with this ordinal ended in this state.
+    ChildEnded { child: u32, state: RunState },
+}
+
 impl Fold {
-    fn new(id: RunId) -> Self {
-        Self { id, input: None, tasks: Vec::new(), sleeps: Vec::new(), times: Vec::new(), attempt: 1, settled: 0 }
+    /// `base` is what was counted before the first entry, `settled` how many steps were settled by then.
+    fn new(head: &RunHead) -> Self {
+        Self {
+            id: head.id,
+            input: None,
+            tasks: Vec::new(),
+            sleeps: Vec::new(),
+            times: Vec::new(),
+            events: Vec::new(),
+            waits: Vec::new(),
+            children: Vec::new(),
+            signals: Vec::new(),
+            base: head.base,
+            attempt: 1,
+            settled: head.settled_before,
+        }
     }
 
     /// Takes in one entry; answers the change that the list of transitions shows for it.
@@ -158,20 +206,11 @@ impl Fold {
                 return Some((attempt, TransitionChange::Run(state)));
             }
             Entry::TaskOpened { ordinal, name, input_hash, input, retry } => {
-                debug_assert_eq!(ordinal as usize, self.tasks.len(), "tasks are opened in order");
-                let state = TaskState::Running { attempts: 1 };
-                let id = self.id.task(ordinal);
-                self.tasks.push(TaskRecord {
-                    id,
-                    name,
-                    input_hash,
-                    input,
-                    retry,
-                    state: state.clone(),
-                    run_attempt: self.attempt,
-                    settled: None,
-                });
-                return Some((1, TransitionChange::Task(id, state)));
+                let run_attempt = self.attempt;
+                return self.open_task(ordinal, TaskRecord { retry, run_attempt, ..task(name, input_hash, input) });
+            }
+            Entry::TaskSeeded { ordinal, name, input_hash, input } => {
+                return self.open_task(ordinal, task(name, input_hash, input));
             }
             Entry::TaskRestarted { ordinal, attempts } => {
                 return self.task(ordinal, TaskState::Running { attempts }, None);
@@ -186,7 +225,7 @@ impl Fold {
                 return self.task(ordinal, TaskState::Failed { attempts, error }, Some(self.settled));
             }
             Entry::SleepOpened { ordinal, name, wakeup_at } => {
-                debug_assert_eq!(ordinal as usize, self.sleeps.len(), "sleeps are opened in order");
+                debug_assert_eq!(ordinal - self.base.sleeps, self.sleeps.len() as u32, "sleeps are opened in order");
                 let state = SleepState::Sleeping { wakeup_at };
                 self.sleeps.push(SleepRecord { name, opened_at: at, state, settled: None });
             }
@@ -195,19 +234,91 @@ impl Fold {
             Entry::SleepCancelled { ordinal } => {
                 self.end_sleep(ordinal, |_| SleepState::Cancelled { cancelled_at: at });
             }
+            Entry::EventReceived { event } => {
+                self.signals.push(Signal::Event(event.clone()));
+                self.events.push(event);
+            }
+            Entry::WaitOpened { ordinal, on, timeout_at } => {
+                debug_assert_eq!(ordinal - self.base.waits, self.waits.len() as u32, "waits are opened in order");
+                let state = WaitState::Waiting { timeout_at };
+                self.waits.push(WaitRecord { ordinal, on, state, settled: None });
+            }
+            Entry::WaitCompleted { ordinal, event } => {
+                self.end_wait(ordinal, WaitState::Completed { event }, Some(self.settled));
+            }
+            Entry::WaitTimedOut { ordinal } => {
+                self.end_wait(ordinal, WaitState::TimedOut { timed_out_at: at }, Some(self.settled));
+            }
+            Entry::WaitDropped { ordinal } => self.end_wait(ordinal, WaitState::Dropped, None),
+            Entry::ChildOpened { ordinal, run, workflow, input_hash, reference_id } => {
+                debug_assert_eq!(ordinal - self.base.children, self.children.len() as u32, "children in order");
+                let run_attempt = self.attempt;
+                self.children.push(ChildRecord {
+                    ordinal,
+                    run,
+                    workflow,
+                    input_hash,
+                    reference_id,
+                    ended: None,
+                    cancelled: false,
+                    run_attempt,
+                    discarded: false,
+                });
+            }
+            Entry::ChildEnded { ordinal, state } => {
+                self.signals.push(Signal::ChildEnded { child: ordinal, state: state.clone() });
+                if let Some(child) = self.child(ordinal) {
+                    child.ended = Some(state);
+                }
+            }
+            Entry::ChildCancelled { ordinal } => {
+                if let Some(child) = self.child(ordinal) {
+                    child.cancelled = true;
+                }
+            }
+            Entry::Continued { input, events } => {
+                self.input = input;
+                self.events = events;
+                self.tasks.clear();
+                self.sleeps.clear();
+                self.times.clear();
+                self.waits.clear();
+                self.children.clear();
+                self.signals.clear();
+            }
         }
         None
     }
 
+    fn open_task(&mut self, ordinal: u32, task: TaskRecord) -> Option<(u64, TransitionChange)> {
+        debug_assert_eq!(ordinal - self.base.tasks, self.tasks.len() as u32, "tasks are opened in order");
+        let (id, state) = (self.id.task(ordinal), task.state.clone());
+        self.tasks.push(TaskRecord { id, ..task });
+        Some((1, TransitionChange::Task(id, state)))
+    }
+
+    fn child(&mut self, ordinal: u32) -> Option<&mut ChildRecord> {
+        // A child from before the handler continued as new is nobody's business any more.
+        self.children.get_mut(ordinal.checked_sub(self.base.children)? as usize)
+    }
+
+    fn end_wait(&mut self, ordinal: u32, state: WaitState, settled: Option<u64>) {
+        let at = ordinal.checked_sub(self.base.waits);
+        if let Some(wait) = at.and_then(|at| self.waits.get_mut(at as usize)) {
+            (wait.state, wait.settled) = (state, settled);
+        }
+    }
+
     fn task(&mut self, ordinal: u32, state: TaskState, settled: Option<u64>) -> Option<(u64, TransitionChange)> {
-        let task = self.tasks.get_mut(ordinal as usize)?;
+        let task = self.tasks.get_mut(ordinal.checked_sub(self.base.tasks)? as usize)?;
         task.state = state.clone();
         task.settled = settled;
         Some((state.attempts(), TransitionChange::Task(task.id, state)))
     }
 
     fn end_sleep(&mut self, ordinal: u32, state: impl FnOnce(&SleepRecord) -> SleepState) {
-        if let Some(sleep) = self.sleeps.get_mut(ordinal as usize) {
+        let at = ordinal.checked_sub(self.base.sleeps);
+        if let Some(sleep) = at.and_then(|at| self.sleeps.get_mut(at as usize)) {
             sleep.state = state(sleep);
             sleep.settled = Some(self.settled);
         }
@@ -228,6 +339,33 @@ impl Fold {
                 task.settled = None;
             }
         }
+        for child in &mut self.children {
+            let completed = |state: &RunState| state.status() == RunStatus::Completed;
+            child.discarded |= failed_too && child.ended.as_ref().is_some_and(|state| !completed(state));
+        }
+        // The waits of a discarded child go with it.
+        let discarded: Vec<u32> =
+            self.children.iter().filter(|child| child.discarded).map(|child| child.ordinal).collect();
+        for wait in &mut self.waits {
+            if matches!(&wait.on, WaitOn::Child(child) if discarded.binary_search(child).is_ok()) {
+                (wait.state, wait.settled) = (WaitState::Dropped, None);
+            }
+        }
+    }
+}
+
+/// A task of whom nothing is known but the call.
+fn task(name: String, input_hash: InputHash, input: Option<Payload>) -> TaskRecord {
+    TaskRecord {
+        id: TaskId::from_bits(0),
+        name,
+        input_hash,
+        input,
+        retry: None,
+        state: TaskState::Running { attempts: 1 },
+        run_attempt: 0,
+        settled: None,
+        checkpoint: None,
     }
 }
 
@@ -244,9 +382,15 @@ fn slept(sleep: &SleepRecord, now: Timestamp) -> u64 {
 impl RunRecord {
     /// Folds a run's whole history.
     pub fn fold(head: &RunHead, entries: impl IntoIterator<Item = HistoryEntry>) -> Self {
-        let mut fold = Fold::new(head.id);
+        let mut fold = Fold::new(head);
         for entry in entries {
             fold.apply(entry);
+        }
+        for checkpoint in &head.checkpoints {
+            let at = checkpoint.task.checked_sub(head.base.tasks);
+            if let Some(task) = at.and_then(|at| fold.tasks.get_mut(at as usize)) {
+                task.checkpoint = Some(checkpoint.data.clone());
+            }
         }
         RunRecord {
             id: head.id,
@@ -267,19 +411,35 @@ impl RunRecord {
             tasks: fold.tasks,
             sleeps: fold.sleeps,
             times: fold.times,
+            events: fold.events,
+            waits: fold.waits,
+            children: fold.children,
+            parent: head.parent,
+            deadline: head.deadline,
             seen: head.seen,
+            ordinals: head.ordinals(),
+            history_len: head.history_len,
         }
     }
 }
 
+/// The signals of a history behind the first `known` that the run ever had.
+pub fn signals(head: &RunHead, known: u32, entries: impl IntoIterator<Item = HistoryEntry>) -> Vec<Signal> {
+    let mut fold = Fold::new(head);
+    for entry in entries {
+        fold.apply(entry);
+    }
+    fold.signals.split_off((known.saturating_sub(head.base.signals) as usize).min(fold.signals.len()))
+}
+
 /// Lists the transitions of a history, oldest first.
-pub fn transitions(id: RunId, entries: impl IntoIterator<Item = HistoryEntry>) -> Vec<TransitionRecord> {
-    let mut fold = Fold::new(id);
+pub fn transitions(head: &RunHead, entries: impl IntoIterator<Item = HistoryEntry>) -> Vec<TransitionRecord> {
+    let mut fold = Fold::new(head);
     let mut list = Vec::new();
     for entry in entries {
         let created_at = entry.at;
         if let Some((attempt, change)) = fold.apply(entry) {
-            let id = id.transition(list.len() as u32);
+            let id = head.id.transition(head.base.transitions + list.len() as u32);
             list.push(TransitionRecord { id, created_at, attempt, change });
         }
     }

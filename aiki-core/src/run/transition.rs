@@ -60,6 +60,34 @@ pub fn permits(from: &RunState, to: &RunState) -> bool {
     }
 }
 
+/// Says whether the server itself may move a run so. A run of ours may wait for several things at
+/// once, of which its state shows one: any of them may wake it. And a run may fail of its deadline
+/// wherever it stands.
+pub fn permits_to_server(from: &RunState, to: &RunState) -> bool {
+    let waits = matches!(
+        from.status(),
+        RunStatus::Sleeping | RunStatus::AwaitingEvent | RunStatus::AwaitingChildWorkflow | RunStatus::Running
+    );
+    permits(from, to)
+        || match to {
+            RunState::Failed { .. } => !from.is_terminal(),
+            RunState::Queued { reason } => {
+                waits
+                    && matches!(
+                        reason,
+                        QueuedReason::Event
+                            | QueuedReason::ChildWorkflow
+                            | QueuedReason::Wakeup
+                            | QueuedReason::WakeupEarly
+                            | QueuedReason::TaskRetry
+                            | QueuedReason::EventWaitTimeout
+                            | QueuedReason::ChildWorkflowWaitTimeout
+                    )
+            }
+            _ => false,
+        }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -212,7 +212,7 @@ fn a_renamed_task_is_explained_by_what_it_was_called() {
     let text = explained(&[(0, 1), (3, 2)]);
     assert!(text.contains("calls task `thank`, which is not recorded"), "{text}");
     assert!(text.contains("Nearest recorded task: `pack` (same input, another name)"), "{text}");
-    assert!(text.contains("Not asked for: `pack` (running)"), "{text}");
+    assert!(text.contains("Not asked for: task `pack` (running)"), "{text}");
     assert!(text.contains(&format!("{}:", file!())), "the place in the code is named: {text}");
     assert!(text.contains("Give changed code a new version"), "{text}");
 }
@@ -222,7 +222,7 @@ fn another_input_is_explained_with_both_inputs() {
     let text = explained(&[(0, 9), (1, 2)]);
     assert!(text.contains("Nearest recorded task: `charge` (same name, another input)"), "{text}");
     assert!(text.contains("Recorded input: 1; input now: 9."), "{text}");
-    assert!(text.contains("2 recorded tasks were not asked for"), "{text}");
+    assert!(text.contains("2 recorded calls were not asked for"), "{text}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use aiki_core::replay::{Pass, PassStep};
-use aiki_core::{Failure, RegisteredWorkflow, Run, RunState, Task, TaskContext, Workflow};
+use aiki_core::{Failure, RegisteredWorkflow, ReportReceipt, Run, RunState, Task, TaskContext, Workflow};
 use futures::future::{Either, join_all, poll_fn, select};
 use futures::stream::{FuturesUnordered, StreamExt};
 use proptest::prelude::*;
@@ -244,7 +244,7 @@ fn what_an_earlier_attempt_recorded_is_handed_out_alone_too() {
             PassStep::Report(report) => {
                 sim.server.report(&report).unwrap();
                 world.answered(&report.transitions);
-                pass.accepted();
+                pass.accepted(&ReportReceipt::default());
             }
             PassStep::Close(_) => break,
             PassStep::Wait { .. } => panic!("the bodies end without help"),

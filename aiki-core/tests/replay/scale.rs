@@ -6,7 +6,9 @@ use std::task::{Context, Waker};
 
 use aiki_core::hash::input_hash;
 use aiki_core::replay::{Close, MachineConfig, Pass, PassStep};
-use aiki_core::{Failure, Payload, RegisteredWorkflow, Report, Run, Task, TaskContext, Transition, Workflow};
+use aiki_core::{
+    Failure, Payload, RegisteredWorkflow, Report, ReportReceipt, Run, Task, TaskContext, Transition, Workflow,
+};
 use futures::future::{join_all, poll_fn};
 
 use crate::support::{ManualClock, Server};
@@ -25,7 +27,7 @@ fn with_history(workflow: &RegisteredWorkflow, count: u32) -> Server {
             Transition::TaskCompleted { id, attempts: 1, output: input },
         ]
     });
-    server.report(&Report { run, epoch, seq: 1, transitions: steps.collect() }).unwrap();
+    server.report(&Report { run, epoch, seq: 1, signals: 0, transitions: steps.collect() }).unwrap();
     server.release();
     server
 }
@@ -71,7 +73,7 @@ fn replay(count: u32, at_once: bool) -> (u64, u64) {
             PassStep::Report(report) => {
                 assert!(matches!(report.transitions[..], [Transition::Completed { .. }]), "{report:?}");
                 server.report(&report).unwrap();
-                pass.accepted();
+                pass.accepted(&ReportReceipt::default());
             }
             PassStep::Close(close) => {
                 assert_eq!(close, Close::Completed);

@@ -6,7 +6,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use aiki_core::replay::{Pass, PassStep};
-use aiki_core::{Clock, Failure, RetryStrategy, Run, Task, TaskContext, Workflow};
+use aiki_core::{Clock, Failure, ReportReceipt, RetryStrategy, Run, Task, TaskContext, Workflow};
 use proptest::prelude::*;
 
 use crate::support::program::any_program;
@@ -109,7 +109,7 @@ fn what_follows_something_new_is_new_though_it_asks_for_something_old() {
             match step {
                 PassStep::Report(report) => {
                     server.report(&report).unwrap();
-                    pass.accepted();
+                    pass.accepted(&ReportReceipt::default());
                 }
                 PassStep::Close(_) => break,
                 PassStep::Again | PassStep::Wait { .. } => {}

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aiki_core::replay::{Close, MachineConfig, Pass, PassStep};
 use aiki_core::run::{RunStatus, SleepState, TaskState};
-use aiki_core::{Clock, Failure, RetryStrategy, Run, Task, TaskContext, Transition, Workflow};
+use aiki_core::{Clock, Failure, ReportReceipt, RetryStrategy, Run, Task, TaskContext, Transition, Workflow};
 
 use crate::support::server::LEASE;
 use crate::support::{Call, Driver, ManualClock, Node, Patience, Program, Server, Sim, World};
@@ -50,7 +50,7 @@ fn a_long_body_beside_a_sleep_is_kept_alive_and_the_sleep_ends_in_the_process() 
             PassStep::Report(report) => {
                 sim.server.report(&report).unwrap();
                 world.answered(&report.transitions);
-                pass.accepted();
+                pass.accepted(&ReportReceipt::default());
             }
             PassStep::Close(close) => {
                 assert_eq!(close, Close::Completed);
@@ -223,7 +223,7 @@ fn until_it_waits(root: impl Fn(Run) -> futures::future::BoxFuture<'static, ()> 
             PassStep::Again => {}
             PassStep::Report(report) => {
                 server.report(&report).unwrap();
-                pass.accepted();
+                pass.accepted(&ReportReceipt::default());
             }
             other => return other,
         }
@@ -331,7 +331,7 @@ fn a_host_that_waits_is_woken_by_a_body_that_goes_on() {
     assert_eq!(pass.poll(&mut cx), PassStep::Wait { until: None, stuck: false }, "its answer is under way");
     sim.server.report(&report).unwrap();
     sim.world.answered(&report.transitions);
-    pass.accepted();
+    pass.accepted(&ReportReceipt::default());
     assert_eq!(pass.poll(&mut cx), PassStep::Wait { until: None, stuck: false }, "the body is at work");
     let before = wakes.0.load(Ordering::SeqCst);
     sim.world.tick(report.run.task(0));

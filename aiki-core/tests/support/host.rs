@@ -8,7 +8,9 @@ use std::time::Duration;
 use aiki_core::replay::{Close, MachineConfig, Pass, PassStep};
 use aiki_core::run::plan::{Due, LeaseDecision, ReportError};
 use aiki_core::run::{SleepRecord, SleepState, TaskState};
-use aiki_core::{Clock, Payload, RegisteredWorkflow, Report, RunRecord, RunState, TaskId, Timestamp, Transition};
+use aiki_core::{
+    Clock, Payload, RegisteredWorkflow, Report, ReportReceipt, RunRecord, RunState, TaskId, Timestamp, Transition,
+};
 
 use super::{Chance, ManualClock, Program, Server, World};
 
@@ -66,7 +68,7 @@ enum InFlight {
     /// On its way; the handler had noted so many lines when it was made.
     Sent(Report, usize, Timestamp),
     /// Written, but the pass does not know yet.
-    Written(Report),
+    Written(Report, ReportReceipt),
 }
 
 /// What a run amounts to, without the times at which things happened.
@@ -346,11 +348,11 @@ impl Sim {
             let step = pass.poll(&mut cx);
             assert_eq!(step, PassStep::Wait { until: None, stuck: false }, "round {round}");
             match round {
-                0 => pass.accepted(),
+                0 => pass.accepted(&ReportReceipt::default()),
                 1 => self.clock.advance_to(self.clock.now().after(Duration::from_secs(100_000))),
                 2 => pass.fail(aiki_core::Failure::new("Late", "too late")),
                 3 => pass.rejected(),
-                _ => pass.accepted(),
+                _ => pass.accepted(&ReportReceipt::default()),
             }
         }
         assert_eq!(self.world.seen().executions.len(), executions, "nothing runs after the end");
@@ -372,17 +374,17 @@ impl Sim {
             && chance.one_in(4)
         {
             let (head, page) = (self.server.head.clone(), self.server.page.clone());
-            assert_eq!(self.server.report(&report), Ok(receipt), "the answer to a repeated report is the same");
+            assert_eq!(self.server.report(&report), Ok(receipt.clone()), "the answer to a repeated report is the same");
             assert_eq!((&self.server.head, &self.server.page), (&head, &page), "and nothing is done twice");
         }
-        *in_flight = Some(InFlight::Written(report));
+        *in_flight = Some(InFlight::Written(report, receipt));
     }
 
     fn answer(&mut self, pass: &mut Pass, in_flight: &mut Option<InFlight>) {
         self.arrive(in_flight);
-        if let Some(InFlight::Written(report)) = in_flight.take() {
+        if let Some(InFlight::Written(report, receipt)) = in_flight.take() {
             self.world.answered(&report.transitions);
-            pass.accepted();
+            pass.accepted(&receipt);
         }
     }
 
@@ -509,6 +511,14 @@ pub(crate) fn brief(transition: &Transition) -> String {
         Transition::Completed { .. } => "complete run".into(),
         Transition::Failed { .. } => "fail run".into(),
         Transition::RetryScheduled { .. } => "retry run".into(),
+        Transition::TaskProgressed { id, .. } => format!("progress {}", id.ordinal()),
+        Transition::WaitOpened { ordinal, .. } => format!("wait {ordinal}"),
+        Transition::WaitCompleted { ordinal, .. } => format!("waited {ordinal}"),
+        Transition::WaitTimedOut { ordinal } => format!("timed out {ordinal}"),
+        Transition::WaitDropped { ordinal } => format!("drop wait {ordinal}"),
+        Transition::ChildOpened { ordinal, .. } => format!("child {ordinal}"),
+        Transition::ChildCancelled { ordinal, .. } => format!("cancel child {ordinal}"),
+        Transition::ContinuedAsNew { .. } => "continue".into(),
     }
 }
 

@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use aiki_core::hash::input_hash;
 use aiki_core::name::WorkflowKey;
-use aiki_core::run::plan::{self, ClaimDecision, CreateRun, Due, LeaseDecision, ReportError};
+use aiki_core::run::plan::{
+    self, ChildDecision, ClaimDecision, CreateRun, Due, LeaseDecision, ReportContext, ReportError, RunCommand,
+};
 use aiki_core::run::{HistoryEntry, RunHead, RunOptions, RunState, TaskCounts, TaskState, history};
 use aiki_core::server_client::ClaimedRun;
-use aiki_core::{Clock, Name, Payload, Report, ReportReceipt, RunId, RunRecord};
+use aiki_core::{Clock, Name, Payload, Report, ReportReceipt, RunId, RunRecord, Transition};
 
 use super::ManualClock;
 
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
+pub(crate) const HISTORY_LIMIT: u32 = 50_000;
 
 /// The id of the one run.
 pub(crate) const RUN: RunId = RunId::from_bits(0x0199_ABCD_0000 << 80 | 0xFEED << 24);
@@ -69,10 +72,19 @@ impl Server {
     pub(crate) fn claim(&mut self) -> Option<ClaimedRun> {
         let mut entries = Vec::new();
         let now = self.clock.now();
+        if self.head.deliveries >= plan::POISON_LIMIT {
+            // An operator who never gives up: the run stalls and is sent back to work.
+            let stalled = plan::claim(&mut self.head, &Name::new("worker"), LEASE, now, &mut entries);
+            assert_eq!((stalled, &self.head.state), (ClaimDecision::Done, &RunState::Stalled));
+            plan::command(&mut self.head, RunCommand::Requeue, now, &mut entries).unwrap();
+        }
         let decision = plan::claim(&mut self.head, &Name::new("worker"), LEASE, now, &mut entries);
         self.store(&entries);
         match decision {
-            ClaimDecision::Granted => Some(ClaimedRun { record: self.record(), epoch: self.head.epoch, lease: LEASE }),
+            ClaimDecision::Granted => {
+                let (record, epoch) = (self.record(), self.head.epoch);
+                Some(ClaimedRun { record, epoch, lease: LEASE, history_limit: HISTORY_LIMIT })
+            }
             ClaimDecision::Owned(_) | ClaimDecision::Done => None,
         }
     }
@@ -80,7 +92,13 @@ impl Server {
     pub(crate) fn report(&mut self, report: &Report) -> Result<ReportReceipt, ReportError> {
         let mut entries = Vec::new();
         let before = self.head.clone();
-        let answer = plan::report(&mut self.head, report, self.clock.now(), &mut entries);
+        let opens = |transition: &Transition| matches!(transition, Transition::ChildOpened { .. });
+        let first = self.head.children_opened;
+        let child = |at| ChildDecision::New(RunId::from_bits(RUN.to_bits() + ((u128::from(first + at) + 1) << 24)));
+        let count = report.transitions.iter().filter(|transition| opens(transition)).count() as u32;
+        let children: Vec<_> = (0..count).map(child).collect();
+        let context = ReportContext { children: &children, history_limit: HISTORY_LIMIT };
+        let answer = plan::report(&mut self.head, report, context, self.clock.now(), &mut entries);
         if answer.is_err() {
             assert_eq!(self.head, before, "a report that is refused changes nothing");
             assert!(entries.is_empty(), "a report that is refused writes nothing");

@@ -2,20 +2,21 @@
 //! left them.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry as Slot;
+use std::collections::hash_map::Entry as Place;
 
 use aiki_core::id::RunIdSource;
 use aiki_core::run::RunHead;
-use aiki_core::run::history::{self, HistoryEntry};
+use aiki_core::run::history::{self, Entry, HistoryEntry};
 use aiki_core::{Name, RunId, ServerError, Timestamp};
 use aiki_runtime::Entropy;
 
 use super::TAIL_LIMIT;
 use super::aside::Aside;
 use super::cache::Cache;
+use super::follow_up::{Aftermath, Stood};
 use super::schedules::{OpenSchedules, SchedulesAside};
 use crate::effects::{Before, Change};
-use crate::storage::{ReadyQuery, ReferenceKey, RunWrite, Storage, StorageError, StoredRun};
+use crate::storage::{ReadyQuery, ReferenceKey, RunWrite, Slot, Storage, StorageError, StoredRun, slot_key};
 
 /// A run on the desk.
 pub(super) struct OpenRun {
@@ -24,18 +25,30 @@ pub(super) struct OpenRun {
     stored: Option<u64>,
     /// Pages that have left the tail since.
     spilled: Vec<String>,
+    /// What it is not to accept a second time.
+    marks: Vec<String>,
+    drop_pages_below: Option<u32>,
     /// What the run looked like before the batch; set with its first change.
     before: Option<Option<Before>>,
 }
 
 impl OpenRun {
     fn loaded(run: StoredRun) -> Self {
-        Self { stored: Some(run.version), run, spilled: Vec::new(), before: None }
+        Self {
+            stored: Some(run.version),
+            run,
+            spilled: Vec::new(),
+            marks: Vec::new(),
+            drop_pages_below: None,
+            before: None,
+        }
     }
 
     /// The row to write, when something was changed.
     pub(super) fn write(&self) -> Option<RunWrite<'_>> {
-        let write = RunWrite { run: &self.run, expected: self.stored, spilled: &self.spilled };
+        let OpenRun { run, stored: expected, spilled, marks, drop_pages_below, .. } = self;
+        let (expected, drop_pages_below) = (*expected, *drop_pages_below);
+        let write = RunWrite { run, expected, spilled, marks, drop_pages_below };
         self.before.is_some().then_some(write)
     }
 
@@ -81,6 +94,8 @@ pub(crate) struct Desk<'a> {
     entries: Vec<HistoryEntry>,
     /// A change that could not be written down: the batch must not be committed.
     broken: Option<ServerError>,
+    /// What the changes of the operation under way lead to.
+    pub(super) aftermath: Aftermath,
 }
 
 impl<'a> Desk<'a> {
@@ -94,8 +109,19 @@ impl<'a> Desk<'a> {
         touched: &mut Vec<RunId>,
     ) -> Result<Self, ServerError> {
         let (runs, references) = (HashMap::with_capacity(touched.len()), HashMap::new());
-        let (schedules, entries) = (OpenSchedules::default(), Vec::new());
-        let mut desk = Self { now, storage, memory, ids, entropy, runs, schedules, references, entries, broken: None };
+        let mut desk = Self {
+            now,
+            storage,
+            memory,
+            ids,
+            entropy,
+            runs,
+            schedules: OpenSchedules::default(),
+            references,
+            entries: Vec::new(),
+            broken: None,
+            aftermath: Aftermath::default(),
+        };
         desk.fetch(touched)?;
         Ok(desk)
     }
@@ -104,8 +130,8 @@ impl<'a> Desk<'a> {
     /// that cannot be read; the last of these is answered.
     fn fetch(&mut self, wanted: &mut Vec<RunId>) -> Result<Option<StorageError>, ServerError> {
         wanted.retain(|id| match self.runs.entry(*id) {
-            Slot::Occupied(_) => false,
-            Slot::Vacant(slot) => match self.memory.cache.take(*id) {
+            Place::Occupied(_) => false,
+            Place::Vacant(slot) => match self.memory.cache.take(*id) {
                 Some(run) => {
                     slot.insert(OpenRun::loaded(run));
                     false
@@ -170,8 +196,11 @@ impl<'a> Desk<'a> {
     ) -> Result<T, ServerError> {
         let now = self.now;
         let mut entries = std::mem::take(&mut self.entries);
-        let open = self.open(namespace, id)?;
+        // Not by `open`: the rest of the desk is still needed.
+        self.open(namespace, id)?;
+        let Some(open) = self.runs.get_mut(&id) else { return Err(ServerError::RunNotFound(id)) };
         let before = open.before.is_none().then(|| Before::of(&open.run.head));
+        let stood = Stood::of(&open.run.head);
         let answer = match plan(&mut open.run.head, now, &mut entries) {
             Edit::Unchanged(answer) => answer,
             Edit::Changed(answer) => {
@@ -180,6 +209,7 @@ impl<'a> Desk<'a> {
                     open.run.version += 1;
                 }
                 let written = append(open, &entries);
+                stood.compare(&open.run.head, &mut self.aftermath);
                 self.broken = self.broken.take().or(written.err());
                 answer
             }
@@ -197,10 +227,38 @@ impl<'a> Desk<'a> {
             self.references.insert(ReferenceKey { namespace, workflow, reference_id }, id);
         }
         let run = StoredRun { head, tail: String::with_capacity(512), pages: 0, version: 1 };
-        let mut open = OpenRun { run, stored: None, spilled: Vec::new(), before: Some(None) };
+        let mut open = OpenRun { before: Some(None), stored: None, ..OpenRun::loaded(run) };
         let written = append(&mut open, entries);
         self.broken = self.broken.take().or(written.err());
         self.runs.insert(id, open);
+    }
+
+    /// Notes something that the run is not to accept a second time; answers whether it was new.
+    pub(crate) fn mark(&mut self, namespace: &Name, id: RunId, mark: String) -> Result<bool, ServerError> {
+        self.open(namespace, id)?;
+        if self.storage.is_marked(id, &mark)? {
+            return Ok(false);
+        }
+        let Some(open) = self.runs.get_mut(&id) else { return Err(ServerError::RunNotFound(id)) };
+        if open.marks.contains(&mark) {
+            return Ok(false);
+        }
+        open.marks.push(mark);
+        Ok(true)
+    }
+
+    /// The runs that count for a concurrency key, as the requests before left them.
+    pub(crate) fn slots(&mut self, namespace: &Name, key: &str) -> Result<Vec<Slot>, ServerError> {
+        let mut slots = self.storage.slots(namespace, key)?;
+        slots.retain(|slot| !self.runs.contains_key(&slot.run));
+        let open = self.runs.values().map(|open| &open.run.head).filter(|head| head.namespace == *namespace);
+        let counting = open.filter(|head| slot_key(head) == Some(key));
+        slots.extend(counting.map(|head| Slot { run: head.id, held_back: head.held_back }));
+        Ok(slots)
+    }
+
+    pub(super) fn give_up(&mut self, error: ServerError) {
+        self.broken = self.broken.take().or(Some(error));
     }
 
     /// The run that has this reference id.
@@ -265,6 +323,18 @@ impl<'a> Desk<'a> {
 
 fn append(open: &mut OpenRun, entries: &[HistoryEntry]) -> Result<(), ServerError> {
     let run = &mut open.run;
+    let continued = entries.iter().rposition(|entry| matches!(entry.entry, Entry::Continued { .. }));
+    let entries = match continued {
+        // What came before is not replayed any more. The pages of the last time go; those of this time
+        // stay once more, for readers that are under way.
+        Some(at) => {
+            run.tail.clear();
+            open.drop_pages_below = Some(run.head.first_page);
+            run.head.first_page = run.pages;
+            &entries[at..]
+        }
+        None => entries,
+    };
     history::append(&mut run.tail, entries).map_err(|error| ServerError::Internal(error.to_string()))?;
     if run.tail.len() > TAIL_LIMIT {
         open.spilled.push(std::mem::take(&mut run.tail));

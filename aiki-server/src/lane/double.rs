@@ -14,7 +14,7 @@ use crate::effects::Effects;
 use crate::operation::Create;
 use crate::storage::memory::MemoryStorage;
 use crate::storage::{
-    LoadedRow, QueuedPlace, Reads, ReadyQuery, ReferenceKey, RunWrite, ScheduleReads, ScheduleWrite, Storage,
+    LoadedRow, QueuedPlace, Reads, ReadyQuery, ReferenceKey, RunWrite, ScheduleReads, ScheduleWrite, Slot, Storage,
     StorageError,
 };
 use crate::timer::Timer;
@@ -40,8 +40,14 @@ impl Reads for Double {
     fn by_reference(&mut self, keys: &[ReferenceKey]) -> Result<Vec<Option<RunId>>, StorageError> {
         self.memory.by_reference(keys)
     }
-    fn pages(&mut self, id: RunId, count: u32) -> Result<Vec<String>, StorageError> {
-        self.memory.pages(id, count)
+    fn pages(&mut self, id: RunId, first: u32, end: u32) -> Result<Vec<String>, StorageError> {
+        self.memory.pages(id, first, end)
+    }
+    fn children(&mut self, parent: RunId, limit: usize) -> Result<Vec<RunId>, StorageError> {
+        self.memory.children(parent, limit)
+    }
+    fn is_marked(&mut self, id: RunId, mark: &str) -> Result<bool, StorageError> {
+        self.memory.is_marked(id, mark)
     }
     fn queued(&mut self, after: QueuedPlace, limit: usize) -> Result<Vec<(QueuedPlace, ReadyRun)>, StorageError> {
         self.memory.queued(after, limit)
@@ -67,6 +73,9 @@ impl Storage for Double {
     }
     fn ready(&mut self, query: &ReadyQuery<'_>, limit: usize) -> Result<Vec<RunId>, StorageError> {
         self.memory.ready(query, limit)
+    }
+    fn slots(&mut self, namespace: &Name, key: &str) -> Result<Vec<Slot>, StorageError> {
+        self.memory.slots(namespace, key)
     }
     fn last_id(&mut self) -> Result<Option<RunId>, StorageError> {
         self.memory.last_id()

@@ -56,7 +56,9 @@ impl<O: Operation> Job for Planned<O> {
     }
 
     fn plan(&mut self, desk: &mut Desk<'_>) {
-        self.answer = Some(self.operation.plan(desk));
+        let answer = self.operation.plan(desk);
+        desk.follow_up();
+        self.answer = Some(answer);
     }
 
     fn refuse(&mut self, error: ServerError) {

@@ -7,6 +7,7 @@ mod cache;
 mod desk;
 #[cfg(test)]
 mod double;
+mod follow_up;
 mod handle;
 mod queue;
 mod schedules;

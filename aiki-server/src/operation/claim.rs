@@ -46,6 +46,30 @@ impl Operation for Claim {
     }
 }
 
+/// Whether the limit of the run's concurrency key is reached: then it waits, and is announced again
+/// when another run of the key is given back.
+fn is_held_back(desk: &mut Desk<'_>, namespace: &Name, run: RunId) -> Result<bool, ServerError> {
+    let head = match desk.run(namespace, run) {
+        Ok(stored) => &stored.head,
+        Err(ServerError::RunNotFound(_)) => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let (Some(concurrency), true) = (&head.concurrency, head.announce.is_some()) else { return Ok(false) };
+    if head.held_back {
+        return Ok(true);
+    }
+    let (key, limit) = (concurrency.key.clone(), concurrency.limit);
+    let holding = desk.slots(namespace, &key)?.iter().filter(|slot| !slot.held_back && slot.run != run).count();
+    if holding < limit as usize {
+        return Ok(false);
+    }
+    desk.edit(namespace, run, |head, _, _| {
+        plan::hold_back(head);
+        Edit::Changed(())
+    })?;
+    Ok(true)
+}
+
 /// Claims one run; a run that is not there needs no delivery.
 pub(super) fn claim_one(
     desk: &mut Desk<'_>,
@@ -54,6 +78,9 @@ pub(super) fn claim_one(
     worker: &Name,
     lease: Duration,
 ) -> Result<ClaimAnswer, ServerError> {
+    if is_held_back(desk, namespace, run)? {
+        return Ok(ClaimAnswer::Done);
+    }
     let decision = desk.edit(namespace, run, |head, now, entries| {
         let decision = plan::claim(head, worker, lease, now, entries);
         if let (ClaimDecision::Granted, Some(lease)) = (decision, &mut head.lease) {

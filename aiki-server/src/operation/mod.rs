@@ -2,10 +2,13 @@
 //! plan of the core work on them, and answers.
 
 mod cancel;
+mod children;
 mod claim;
 mod claim_ready;
+mod control;
 mod create;
 mod due;
+mod event;
 mod orphans;
 mod refresh;
 mod release;
@@ -21,8 +24,10 @@ use crate::lane::Desk;
 pub(crate) use cancel::Cancel;
 pub(crate) use claim::{Claim, ClaimAnswer};
 pub(crate) use claim_ready::ClaimReadyRuns;
+pub(crate) use control::{CancelMany, Command, SetTask};
 pub(crate) use create::Create;
 pub(crate) use due::Due;
+pub(crate) use event::ReceiveEvent;
 pub(crate) use orphans::TakeBackOrphans;
 pub(crate) use refresh::Refresh;
 pub(crate) use release::Release;

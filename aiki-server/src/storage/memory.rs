@@ -2,7 +2,7 @@
 
 mod schedules;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
 
 use aiki_core::name::{Name, WorkflowKey};
@@ -11,8 +11,8 @@ use aiki_core::run::RunHead;
 use aiki_core::{ReadyRun, RunId, Timestamp};
 
 use super::{
-    LoadedRow, QueuedPlace, Reads, ReadyQuery, ReferenceKey, RunWrite, ScheduleReads, ScheduleWrite, Storage,
-    StorageError, StoredRun, ready_run,
+    LoadedRow, QueuedPlace, Reads, ReadyQuery, ReferenceKey, RunWrite, ScheduleReads, ScheduleWrite, Slot, Storage,
+    StorageError, StoredRun, ready_run, slot_key,
 };
 use schedules::MemorySchedules;
 
@@ -21,10 +21,13 @@ type ReadyKey = (Name, WorkflowKey, Option<Name>);
 #[derive(Debug, Default)]
 pub(crate) struct MemoryStorage {
     runs: HashMap<RunId, StoredRun>,
-    pages: HashMap<RunId, Vec<String>>,
+    pages: HashMap<RunId, BTreeMap<u32, String>>,
     references: HashMap<ReferenceKey, RunId>,
     due: BTreeSet<(Timestamp, RunId)>,
     ready: HashMap<ReadyKey, BTreeSet<(Rank, RunId)>>,
+    children: HashMap<RunId, BTreeSet<RunId>>,
+    marks: HashSet<(RunId, String)>,
+    slots: HashMap<(Name, String), BTreeSet<RunId>>,
     schedules: MemorySchedules,
 }
 
@@ -33,12 +36,27 @@ impl MemoryStorage {
         if let Some(due) = head.due_at() {
             self.due.insert((due, head.id));
         }
+        if let Some(parent) = head.parent {
+            self.children.entry(parent).or_default().insert(head.id);
+        }
+        if let Some(key) = slot_key(head) {
+            self.slots.entry((head.namespace.clone(), key.to_owned())).or_default().insert(head.id);
+        }
         if let Some(rank) = head.rank() {
             self.ready.entry(ready_key(head)).or_default().insert((rank, head.id));
         }
     }
 
     fn unindex(&mut self, head: &RunHead) {
+        if let Some(key) = slot_key(head) {
+            let key = (head.namespace.clone(), key.to_owned());
+            if let Some(runs) = self.slots.get_mut(&key) {
+                runs.remove(&head.id);
+                if runs.is_empty() {
+                    self.slots.remove(&key);
+                }
+            }
+        }
         if let Some(due) = head.due_at() {
             self.due.remove(&(due, head.id));
         }
@@ -83,9 +101,17 @@ impl Reads for MemoryStorage {
         Ok(keys.iter().map(|key| self.references.get(key).copied()).collect())
     }
 
-    fn pages(&mut self, id: RunId, count: u32) -> Result<Vec<String>, StorageError> {
-        let pages = self.pages.get(&id).map(Vec::as_slice).unwrap_or_default();
-        Ok(pages.iter().take(count as usize).cloned().collect())
+    fn pages(&mut self, id: RunId, first: u32, end: u32) -> Result<Vec<String>, StorageError> {
+        let Some(pages) = self.pages.get(&id) else { return Ok(Vec::new()) };
+        Ok(pages.range(first..end).map(|(_, page)| page.clone()).collect())
+    }
+
+    fn children(&mut self, parent: RunId, limit: usize) -> Result<Vec<RunId>, StorageError> {
+        Ok(self.children.get(&parent).into_iter().flatten().take(limit).copied().collect())
+    }
+
+    fn is_marked(&mut self, id: RunId, mark: &str) -> Result<bool, StorageError> {
+        Ok(self.marks.contains(&(id, mark.to_owned())))
     }
 
     fn queued(&mut self, after: QueuedPlace, limit: usize) -> Result<Vec<(QueuedPlace, ReadyRun)>, StorageError> {
@@ -121,8 +147,13 @@ impl Storage for MemoryStorage {
             }
             self.index(head);
             if !write.spilled.is_empty() {
-                self.pages.entry(head.id).or_default().extend_from_slice(write.spilled);
+                let first = write.run.pages - write.spilled.len() as u32;
+                self.pages.entry(head.id).or_default().extend((first..).zip(write.spilled.iter().cloned()));
             }
+            if let (Some(below), Some(pages)) = (write.drop_pages_below, self.pages.get_mut(&head.id)) {
+                *pages = pages.split_off(&below);
+            }
+            self.marks.extend(write.marks.iter().map(|mark| (head.id, mark.clone())));
         }
         Ok(())
     }
@@ -153,6 +184,12 @@ impl Storage for MemoryStorage {
         found.sort_unstable();
         found.dedup();
         Ok(found.into_iter().take(limit).map(|(_, id)| id).collect())
+    }
+
+    fn slots(&mut self, namespace: &Name, key: &str) -> Result<Vec<Slot>, StorageError> {
+        let runs = self.slots.get(&(namespace.clone(), key.to_owned())).into_iter().flatten();
+        let slot = |run: &RunId| Some(Slot { run: *run, held_back: self.runs.get(run)?.head.held_back });
+        Ok(runs.filter_map(slot).collect())
     }
 
     fn last_id(&mut self) -> Result<Option<RunId>, StorageError> {

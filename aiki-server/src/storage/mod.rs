@@ -43,6 +43,23 @@ pub(crate) struct RunWrite<'a> {
     pub(crate) expected: Option<u64>,
     /// Pages that leave the tail with this write. The last of them is page `run.pages - 1`.
     pub(crate) spilled: &'a [String],
+    /// What the run is not to accept a second time.
+    pub(crate) marks: &'a [String],
+    /// Pages below this number are not needed any more.
+    pub(crate) drop_pages_below: Option<u32>,
+}
+
+/// A run that counts for a concurrency key: it is worked on, or was held back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Slot {
+    pub(crate) run: RunId,
+    pub(crate) held_back: bool,
+}
+
+/// The concurrency key under which a run has to be found.
+pub(crate) fn slot_key(head: &RunHead) -> Option<&str> {
+    let counts = head.lease.is_some() || head.held_back;
+    head.concurrency.as_ref().filter(|_| counts).map(|concurrency| concurrency.key.as_str())
 }
 
 /// What is asked when somebody wants ready runs.
@@ -61,7 +78,7 @@ impl ReadyQuery<'_> {
             None => self.pools.is_empty(),
             Some(pool) => self.pools.contains(pool),
         };
-        head.announce.is_some()
+        head.rank().is_some()
             && pool_fits
             && head.namespace == *self.namespace
             && self.workflows.contains(&head.workflow)
@@ -82,8 +99,14 @@ pub(crate) trait Reads: Send {
     /// The runs with these reference ids, in their order.
     fn by_reference(&mut self, keys: &[ReferenceKey]) -> Result<Vec<Option<RunId>>, StorageError>;
 
-    /// The first `count` pages of a run's history.
-    fn pages(&mut self, id: RunId, count: u32) -> Result<Vec<String>, StorageError>;
+    /// The pages of a run's history from `first` to before `end`.
+    fn pages(&mut self, id: RunId, first: u32, end: u32) -> Result<Vec<String>, StorageError>;
+
+    /// The children of a run, in the order of their ids, at most `limit`.
+    fn children(&mut self, parent: RunId, limit: usize) -> Result<Vec<RunId>, StorageError>;
+
+    /// Whether a run has such a mark.
+    fn is_marked(&mut self, id: RunId, mark: &str) -> Result<bool, StorageError>;
 
     /// Queued runs of all namespaces by due time and id, at most `limit` from behind `after`. Rows that
     /// cannot be read are left out.
@@ -110,6 +133,9 @@ pub(crate) trait Storage: Reads + 'static {
 
     /// Ready runs, lowest rank first and then by id, at most `limit`.
     fn ready(&mut self, query: &ReadyQuery<'_>, limit: usize) -> Result<Vec<RunId>, StorageError>;
+
+    /// The runs that count for a concurrency key.
+    fn slots(&mut self, namespace: &Name, key: &str) -> Result<Vec<Slot>, StorageError>;
 
     /// The highest id of a run.
     fn last_id(&mut self) -> Result<Option<RunId>, StorageError>;

@@ -130,7 +130,7 @@ impl Dispatcher {
         let subscription = Subscription {
             worker,
             namespace: shared.server().namespace().clone(),
-            workflows: shared.registry.keys(),
+            workflows: shared.registry.served(),
             pools: shared.pools.clone(),
         };
         let future = Box::pin(async move {

@@ -15,6 +15,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::clock::PassClock;
 use super::quiet::Handler;
 use super::reporting::{Answer, close_of};
+use super::signals::Signals;
 use super::{ReplayExecutor, clean_up};
 use crate::active::Watch;
 use crate::trace;
@@ -64,6 +65,7 @@ impl Drive<'_> {
         let mut sending = pin!(empty(&send));
         let mut alarm: Pin<&mut Option<Sleep>> = pin!(None);
         let mut waiting = Waiting::default();
+        let mut signals = Signals::new(executor.server.clone(), self.run, self.watch);
         let mut last = Last::default();
         let end = poll_fn(|cx| {
             if Pin::new(&mut lost).poll(cx).is_ready() {
@@ -80,13 +82,17 @@ impl Drive<'_> {
                 {
                     sending.set(None);
                     match answer {
-                        Answer::Written => self.pass.accepted(),
+                        Answer::Written(receipt) => {
+                            signals.behind |= receipt.signals > self.pass.known_signals();
+                            self.pass.accepted(&receipt);
+                        }
                         Answer::Lost => return Poll::Ready(End::Lost),
                         Answer::Refused(error) => return Poll::Ready(End::Refused(error)),
                         Answer::GivenUp => return Poll::Ready(End::Interrupted),
                     }
                 }
                 ask = false;
+                signals.poll(cx, &mut self.pass);
                 match self.poll_pass(cx) {
                     PassStep::Again if coop::has_budget_remaining() => {}
                     PassStep::Again => break,
@@ -135,7 +141,7 @@ impl Drive<'_> {
                     // An answer that is on its way is waited for: the worker limits how long.
                     let close = last.close?;
                     let answer = sending.as_mut().as_pin_mut()?.await;
-                    (answer == Answer::Written).then_some(close)
+                    matches!(answer, Answer::Written(_)).then_some(close)
                 };
                 let (closed, ()) = tokio::join!(answer, self.clean_up(clean_up::STOPPED, Some(&scope.lost)));
                 closed.map_or(Outcome::Interrupted, Outcome::Closed)
@@ -179,13 +185,19 @@ impl Drive<'_> {
         trace::report_refused(self.run, &error);
         let object = ErrorObject::from_error("ReportRefused", &error);
         let failed = Transition::Failed { cause: FailureCause::Own(object) };
-        let report = Report { run: self.run, epoch: self.epoch, seq, transitions: vec![failed] };
+        let report = Report {
+            run: self.run,
+            epoch: self.epoch,
+            seq,
+            signals: self.pass.known_signals(),
+            transitions: vec![failed],
+        };
         let answer = tokio::select! {
             answer = self.executor.send(report, &self.scope) => answer,
             () = self.scope.lost.cancelled() => Answer::Lost,
         };
         match answer {
-            Answer::Written => Outcome::Closed(Close::Failed),
+            Answer::Written(_) => Outcome::Closed(Close::Failed),
             Answer::Lost => Outcome::Closed(Close::Lost),
             Answer::Refused(error) => {
                 trace::report_given_up(self.run, &error);

@@ -5,17 +5,20 @@ mod clock;
 mod drive;
 mod quiet;
 mod reporting;
+mod signals;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use aiki_core::replay::{MachineConfig, Pass};
+use aiki_core::gate::TaskGate;
+use aiki_core::replay::{Close, MachineConfig, Pass};
 use aiki_core::server_client::ClaimedRun;
 use aiki_core::{Clock, ExecutionScope, Outcome, ServerClient, WorkflowExecutor};
 use aiki_runtime::Entropy;
 use async_trait::async_trait;
 
 use crate::active::{ActiveRuns, Watch};
+use crate::limits::Limits;
 use crate::registry::Registry;
 use crate::trace;
 pub(crate) use clean_up::after_loss;
@@ -32,6 +35,10 @@ pub(crate) struct ReplayExecutor {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) machine: MachineConfig,
     pub(crate) fail_foreign_waits: bool,
+    /// Limits on the tasks of this worker.
+    pub(crate) gate: Option<Arc<dyn TaskGate>>,
+    /// Limits on the runs of this worker, by the name of their workflow.
+    pub(crate) turns: Limits,
     /// How long bodies may clean up after the claim was lost.
     pub(crate) lost_clean_up: Duration,
 }
@@ -45,6 +52,12 @@ impl WorkflowExecutor for ReplayExecutor {
             return Outcome::Interrupted;
         };
         let workflow_key = claim.record.workflow.clone();
+        let _turn = tokio::select! {
+            biased;
+            turn = self.turns.enter(workflow_key.name.as_str()) => turn,
+            () = scope.lost.cancelled() => return Outcome::Closed(Close::Lost),
+            () = scope.interrupted.cancelled() => return Outcome::Interrupted,
+        };
         let active = self.active.get(run);
         let unwatched = Watch::default();
         let watch = active.as_ref().map_or(&unwatched, |active| &active.watch);
@@ -54,8 +67,13 @@ impl WorkflowExecutor for ReplayExecutor {
         let pass = handler.surround(claim.record.seen.is_some(), {
             let clock = clock.clone();
             let machine = self.machine;
-            move || Pass::new(claim, &workflow, clock, machine)
+            let gate = self.gate.clone();
+            move || Pass::gated(claim, &workflow, clock, machine, gate)
         });
+        let history = pass.history();
+        if history.is_nearly_full() {
+            trace::history_nearly_full(run, &workflow_key, history);
+        }
         Drive { executor: self, run, epoch, workflow: workflow_key, scope, watch, handler, pass, clock, live: false }
             .run()
             .await

@@ -1,7 +1,7 @@
 //! Sending one report until the server has answered for good.
 
 use aiki_core::replay::Close;
-use aiki_core::{ExecutionScope, Report, ServerError, Transition};
+use aiki_core::{ExecutionScope, Report, ReportReceipt, ServerError, Transition};
 
 use super::ReplayExecutor;
 use crate::{backoff, trace};
@@ -13,7 +13,7 @@ const MAX_INTERNAL: u32 = 8;
 #[derive(Debug, PartialEq)]
 pub(super) enum Answer {
     /// It is on record.
-    Written,
+    Written(ReportReceipt),
     /// The claim is gone.
     Lost,
     /// The server will not write it, however often it is sent.
@@ -30,7 +30,7 @@ impl ReplayExecutor {
         let (mut failures, mut internal) = (0, 0);
         loop {
             let error = match self.server.report(report.clone()).await {
-                Ok(_) => return Answer::Written,
+                Ok(receipt) => return Answer::Written(receipt),
                 Err(ServerError::ClaimLost(_) | ServerError::RunNotFound(_)) => return Answer::Lost,
                 Err(error) => error,
             };
@@ -61,6 +61,7 @@ pub(super) fn close_of(report: &Report) -> Option<Close> {
         Transition::Completed { .. } => Some(Close::Completed),
         Transition::Failed { .. } => Some(Close::Failed),
         Transition::RetryScheduled { .. } => Some(Close::Retrying),
+        Transition::ContinuedAsNew { .. } => Some(Close::Continued),
         _ => None,
     }
 }

@@ -2,6 +2,7 @@
 
 mod deliveries;
 mod leases;
+mod news;
 mod watchdog;
 
 pub(crate) use leases::fence;
@@ -69,6 +70,11 @@ fn on_thread(shared: &Arc<Shared>, stop: &CancellationToken) -> Option<Ended> {
 async fn beat(shared: Arc<Shared>, stop: CancellationToken) {
     tokio::select! {
         () = stop.cancelled() => {}
-        _ = async { tokio::join!(leases::keep(&shared), deliveries::keep(&shared), watchdog::watch(&shared)) } => {}
+        _ = async { tokio::join!(
+            leases::keep(&shared),
+            deliveries::keep(&shared),
+            news::keep(&shared),
+            watchdog::watch(&shared)
+        ) } => {}
     }
 }

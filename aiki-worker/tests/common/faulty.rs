@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::time::Duration;
 
 use aiki_core::name::{Name, WorkflowKey};
-use aiki_core::run::plan::CreateRun;
-use aiki_core::run::record::TransitionRecord;
+use aiki_core::run::RunStatus;
+use aiki_core::run::plan::{CreateRun, RunCommand};
+use aiki_core::run::record::{Signal, TransitionRecord};
 use aiki_core::schedule::{ActivateSchedule, ScheduleFilter, ScheduleId, SchedulePage, ScheduleRecord, ScheduleStatus};
 use aiki_core::server_client::{
-    ClaimOutcome, ClaimReady, ClaimRef, ClaimRuns, ClaimStatus, ClaimedRun, CreatedRun, RunView, WorkerInfo,
+    ChildRun, ClaimOutcome, ClaimReady, ClaimRef, ClaimRuns, ClaimStatus, ClaimedRun, CreatedRun, RunView, SendEvent,
+    SetTaskResult, WorkerInfo, WorkerServes,
 };
 use aiki_core::{Client, Report, ReportReceipt, RunId, RunRecord, ServerClient, ServerError};
 use async_trait::async_trait;
@@ -149,6 +151,38 @@ impl ServerClient for Faulty {
     async fn list_workers(&self) -> Result<Vec<WorkerInfo>, ServerError> {
         self.gate().await?;
         self.inner.list_workers().await
+    }
+    async fn send_event(&self, request: SendEvent) -> Result<(), ServerError> {
+        self.gate().await?;
+        self.inner.send_event(request).await
+    }
+    async fn cancel_runs(&self, runs: &[RunId]) -> Result<Vec<RunId>, ServerError> {
+        self.gate().await?;
+        self.inner.cancel_runs(runs).await
+    }
+    async fn command_run(&self, run: RunId, command: RunCommand) -> Result<(), ServerError> {
+        self.gate().await?;
+        self.inner.command_run(run, command).await
+    }
+    async fn set_task_result(&self, request: SetTaskResult) -> Result<(), ServerError> {
+        self.gate().await?;
+        self.inner.set_task_result(request).await
+    }
+    async fn list_child_runs(&self, run: RunId, statuses: &[RunStatus]) -> Result<Vec<ChildRun>, ServerError> {
+        self.gate().await?;
+        self.inner.list_child_runs(run, statuses).await
+    }
+    async fn get_signals(&self, run: RunId, known: u32) -> Result<Vec<Signal>, ServerError> {
+        self.gate().await?;
+        self.inner.get_signals(run, known).await
+    }
+    async fn announce_worker(&self, worker: &Name, serves: WorkerServes) -> Result<(), ServerError> {
+        self.gate().await?;
+        self.inner.announce_worker(worker, serves).await
+    }
+    async fn await_news(&self, worker: &Name, timeout: Duration) -> Result<Vec<RunId>, ServerError> {
+        self.gate().await?;
+        self.inner.await_news(worker, timeout).await
     }
     async fn activate_schedule(&self, request: ActivateSchedule) -> Result<ScheduleRecord, ServerError> {
         self.gate().await?;

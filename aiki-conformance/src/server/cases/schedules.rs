@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use aiki_core::hash::input_hash;
+use aiki_core::report::ChildStart;
+use aiki_core::run::plan::CreateRun;
 use aiki_core::run::{ConflictPolicy, QueuedReason, Reference, RunOptions, RunStatus};
 use aiki_core::schedule::{ActivateSchedule, ScheduleFilter};
-use aiki_core::server_client::ClaimStatus;
+use aiki_core::server_client::{ClaimReady, ClaimStatus};
 use aiki_core::{
     Client, Name, OverlapPolicy, Payload, RunRecord, RunState, ScheduleId, ScheduleRecord, ScheduleSpec,
-    ScheduleStatus, ServerError, Timestamp,
+    ScheduleStatus, ServerError, Timestamp, Transition,
 };
 
 use crate::server::{LEASE, ServerHarness, claim, request, workflow};
@@ -147,6 +149,26 @@ pub async fn cancel_previous_cancels_a_running_run_and_says_why(harness: &impl S
     harness.advance(TEN).await;
     assert_eq!(client.server().get_run(second.id).await.unwrap().state.status(), RunStatus::Completed);
     assert_eq!(get(&client, schedule.id).await.run_count, 3);
+}
+
+pub async fn cancel_previous_sees_to_the_children_too(harness: &impl ServerHarness) {
+    let client = harness.client();
+    let schedule = every(&client, TEN, OverlapPolicy::CancelPrevious).await;
+    advance_to(harness, schedule.next_run_at).await;
+    let run = run_at(&client, &schedule, schedule.next_run_at).await.unwrap();
+    let mut pass = claim(&client, "w", run.id).await;
+    let CreateRun { workflow, input, input_hash, priority, .. } = request("\"child\"");
+    let (reference, time_limit) = (None, None);
+    let start =
+        ChildStart { workflow, input, input_hash, reference, options: RunOptions::default(), priority, time_limit };
+    pass.report(vec![Transition::ChildOpened { ordinal: 0, start: Box::new(start) }]).await;
+    harness.advance(TEN).await;
+    assert_eq!(client.server().get_run(run.id).await.unwrap().state.status(), RunStatus::Cancelled);
+    let workflows = vec![aiki_core::system::cancel_children_key()];
+    let asked = ClaimReady { workflows, ..crate::server::ready_request("w", 5) };
+    let claimed = client.server().claim_ready(asked).await.unwrap();
+    let inputs: Vec<_> = claimed.iter().map(|claimed| claimed.record.input.clone()).collect();
+    assert_eq!(inputs, [Payload::of(&run.id).ok()]);
 }
 
 pub async fn allow_starts_runs_beside_each_other(harness: &impl ServerHarness) {
@@ -316,7 +338,7 @@ pub async fn the_runs_of_a_schedule_have_its_options(harness: &impl ServerHarnes
     let ready = crate::server::ready_request("w", 5);
     assert!(client.server().claim_ready(ready.clone()).await.unwrap().is_empty());
     let pools = vec![Name::new("gpu")];
-    let claimed = client.server().claim_ready(aiki_core::server_client::ClaimReady { pools, ..ready }).await.unwrap();
+    let claimed = client.server().claim_ready(ClaimReady { pools, ..ready }).await.unwrap();
     assert_eq!(claimed.iter().map(|run| run.record.schedule).collect::<Vec<_>>(), [Some(schedule.id)]);
 }
 
@@ -324,7 +346,7 @@ pub async fn a_run_that_has_the_reference_of_an_occurrence_stands_for_it(harness
     let client = harness.client();
     let schedule = every(&client, TEN, OverlapPolicy::Allow).await;
     let reference = Reference { id: schedule.run_reference(schedule.next_run_at), conflict_policy: Default::default() };
-    let taken = aiki_core::run::plan::CreateRun { reference: Some(reference), ..request("\"mine\"") };
+    let taken = CreateRun { reference: Some(reference), ..request("\"mine\"") };
     let taken = client.server().create_run(taken).await.unwrap().id;
     harness.advance(TEN * 2).await;
     let after = get(&client, schedule.id).await;

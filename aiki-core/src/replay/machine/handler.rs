@@ -3,74 +3,14 @@
 use std::panic::Location;
 use std::time::Duration;
 
-use super::chance::{mix, next_delay, unit};
+use super::chance::mix;
 use super::{Phase, RunMachine};
-use crate::failure::{FailedTask, Failure};
-use crate::payload::Payload;
-use crate::replay::step::{StepId, StepKind, StepOutcome, StepPoll, StepState, TaskCall};
+use crate::replay::step::{StepId, StepKind, StepOutcome, StepPoll, StepState};
 use crate::report::Transition;
-use crate::retry::RetryStrategy;
-use crate::run::{SleepState, TaskState};
+use crate::run::SleepState;
 use crate::time::Timestamp;
 
 impl RunMachine {
-    /// A handler calls a task. Calls claim their place when they are made, not when they are polled.
-    pub fn open_task(&mut self, call: TaskCall) -> StepId {
-        self.last_call = Some(call.location);
-        let recorded = if self.is_open() { self.recorded.take_task(&call.name, &call.input_hash) } else { None };
-        let Some(task) = recorded else { return self.open_new_task(call) };
-        let attempts = task.state.attempts();
-        let state = match task.state {
-            TaskState::Completed { output, .. } => StepState::Recorded(StepOutcome::Completed(output)),
-            TaskState::Failed { error, .. } => {
-                let failed = FailedTask { id: task.id, name: call.name.as_str().into(), attempts };
-                StepState::Recorded(StepOutcome::Failed(error, failed))
-            }
-            TaskState::Running { .. } => StepState::Interrupted,
-            TaskState::AwaitingRetry { next_attempt_at, .. } => StepState::Parked { due: next_attempt_at },
-            TaskState::Discarded { .. } => StepState::Done,
-        };
-        let id = self.push(StepKind::Task { id: Some(task.id), call, attempts }, state);
-        if let Some(settled) = task.settled {
-            self.releasable.insert(settled, id);
-        }
-        // A task that was under way when replay had ended already can run at once.
-        if self.phase == Phase::Live && matches!(self.steps[id.0].state, StepState::Interrupted) {
-            self.steps[id.0].state = StepState::Executable;
-        }
-        id
-    }
-
-    fn open_new_task(&mut self, call: TaskCall) -> StepId {
-        let id = self.push(StepKind::Task { id: None, call, attempts: 1 }, StepState::Held);
-        if !self.is_open() {
-            self.set(id, StepState::Done);
-        } else if self.recorded.unclaimed() > 0 {
-            self.held.push(id);
-        } else {
-            self.announce_task(id);
-        }
-        id
-    }
-
-    /// Writes the opening of a new task into the draft.
-    pub(super) fn announce_task(&mut self, id: StepId) {
-        let next = self.run.task(self.next_task);
-        if let StepKind::Task { id: task, call, .. } = &mut self.steps[id.0].kind {
-            *task = Some(next);
-            self.draft.push(Transition::TaskOpened {
-                id: next,
-                name: call.name.clone(),
-                input_hash: call.input_hash.clone(),
-                input: call.input.clone(),
-                retry: (call.retry != RetryStrategy::Never).then(|| call.retry.clone()),
-            });
-        }
-        self.next_task += 1;
-        self.draft.unlocks(id);
-        self.set(id, StepState::Waiting);
-    }
-
     /// A handler calls a sleep.
     pub fn open_sleep(
         &mut self,
@@ -132,8 +72,8 @@ impl RunMachine {
             },
             // The settle order is the order in which the handler sees outcomes, so a sleep is over
             // when it is looked at, not when its time comes.
-            StepState::Due => {
-                let outcome = StepOutcome::Slept { early: false };
+            StepState::Due | StepState::Expired => {
+                let Some(outcome) = self.look(id) else { return StepPoll::Pending };
                 if !self.end_step(id, outcome.clone()) {
                     return StepPoll::Pending;
                 }
@@ -141,50 +81,21 @@ impl RunMachine {
                 StepPoll::Ready(outcome)
             }
             StepState::Executable => match &step.kind {
-                StepKind::Task { id: Some(task), attempts, .. } => {
-                    let poll = StepPoll::Execute { task: *task, attempt: *attempts };
+                StepKind::Task { id: Some(task), attempts, checkpoint, .. } => {
+                    let poll = StepPoll::Execute { task: *task, attempt: *attempts, checkpoint: checkpoint.clone() };
                     self.set(id, StepState::Executing);
                     poll
                 }
                 _ => StepPoll::Pending,
             },
+            StepState::Executing => self.poll_attempt(id),
             _ => StepPoll::Pending,
-        }
-    }
-
-    /// A task's body ended. Afterwards [`poll_step`](Self::poll_step) says how it goes on: with the
-    /// outcome, or later with another attempt.
-    pub fn finish_task(&mut self, step: StepId, result: Result<Option<Payload>, Failure>, now: Timestamp) {
-        let StepKind::Task { id: Some(id), call, attempts } = &mut self.steps[step.0].kind else { return };
-        let (id, made) = (*id, *attempts);
-        let failure = match result {
-            Ok(output) => {
-                self.end_step(step, StepOutcome::Completed(output));
-                return;
-            }
-            Err(failure) => failure,
-        };
-        let chance = unit(mix(id.to_bits(), made));
-        match next_delay(&call.retry, made, &failure, chance) {
-            Some(delay) if delay <= self.config.inline_wait => {
-                *attempts += 1;
-                self.set(step, StepState::Backoff { due: now.after(delay) });
-            }
-            Some(delay) => {
-                let error = failure.into_object();
-                self.draft.push(Transition::TaskParked { id, attempts: made, error, retry_in: delay });
-                self.set(step, StepState::Parked { due: now.after(delay) });
-            }
-            None => {
-                let failed = FailedTask { id, name: call.name.as_str().into(), attempts: made };
-                self.end_step(step, StepOutcome::Failed(failure.into_object(), failed));
-            }
         }
     }
 
     /// A step ended here: its outcome is handed out at once when the handler is at rest, and in its
     /// turn otherwise. Answers whether it was handed out.
-    fn end_step(&mut self, id: StepId, outcome: StepOutcome) -> bool {
+    pub(super) fn end_step(&mut self, id: StepId, outcome: StepOutcome) -> bool {
         let now = self.at_rest;
         if now {
             self.hand_out(id, outcome);
@@ -205,7 +116,14 @@ impl RunMachine {
                 Transition::TaskFailed { id: task.id, attempts: task.attempts, error: error.clone() }
             }
             (StepKind::Sleep { ordinal }, _) => Transition::SleepCompleted { ordinal: *ordinal },
-            (StepKind::Task { .. }, _) => return,
+            (StepKind::Wait { ordinal: Some(ordinal), .. }, StepOutcome::TimedOut) => {
+                Transition::WaitTimedOut { ordinal: *ordinal }
+            }
+            (StepKind::Wait { ordinal: Some(ordinal), .. }, outcome) => {
+                let event = if let StepOutcome::Event { index, .. } = outcome { Some(*index) } else { None };
+                Transition::WaitCompleted { ordinal: *ordinal, event }
+            }
+            (StepKind::Task { .. } | StepKind::Child { .. } | StepKind::Wait { .. }, _) => return,
         };
         self.draft.push(transition);
         self.set(id, StepState::Settled(outcome));
@@ -214,9 +132,18 @@ impl RunMachine {
 
     /// The handler dropped a step's future before it ended.
     pub fn abandon(&mut self, id: StepId) {
+        self.forget_attempt(id);
         match &self.steps[id.0].state {
             StepState::Held => self.held.retain(|held| *held != id),
-            StepState::Parked { .. } | StepState::Due | StepState::Ended(StepOutcome::Slept { .. })
+            StepState::Ended(StepOutcome::Event { index, .. }) => {
+                // Somebody else may wait for it.
+                self.inbox.put_back(*index);
+                self.dropped.insert(id);
+            }
+            StepState::Parked { .. }
+            | StepState::Due
+            | StepState::Expired
+            | StepState::Ended(StepOutcome::Slept { .. } | StepOutcome::ChildEnded(_) | StepOutcome::TimedOut)
                 if self.is_open() =>
             {
                 self.dropped.insert(id);
@@ -236,7 +163,10 @@ impl RunMachine {
                 StepKind::Task { id: Some(task), attempts, .. } => {
                     self.draft.push(Transition::TaskRestarted { id: *task, attempts: attempts + 1 });
                 }
-                StepKind::Task { .. } => {}
+                StepKind::Wait { ordinal: Some(ordinal), .. } => {
+                    self.draft.push(Transition::WaitDropped { ordinal: *ordinal });
+                }
+                StepKind::Task { .. } | StepKind::Child { .. } | StepKind::Wait { .. } => {}
             }
         }
     }

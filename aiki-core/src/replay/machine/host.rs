@@ -9,7 +9,7 @@ use crate::id::TaskId;
 use crate::payload::Payload;
 use crate::replay::divergence;
 use crate::replay::step::{StepId, StepKind, StepState};
-use crate::report::{Report, Transition};
+use crate::report::{Report, ReportReceipt, Transition};
 use crate::run::FailureCause;
 use crate::time::Timestamp;
 
@@ -19,12 +19,14 @@ impl RunMachine {
         if self.phase != Phase::Live {
             return;
         }
+        self.handle_attempts(now);
         while let Some((due, id)) = self.timers.first().copied().filter(|(due, _)| *due <= now) {
             self.timers.remove(&(due, id));
             let step = &mut self.steps[id.0];
             match (&step.state, &mut step.kind) {
                 (StepState::Backoff { .. }, _) => self.set(id, StepState::Executable),
                 (StepState::Parked { .. }, StepKind::Sleep { .. }) => self.set(id, StepState::Due),
+                (StepState::Parked { .. }, StepKind::Wait { .. }) => self.set(id, StepState::Expired),
                 (StepState::Parked { .. }, StepKind::Task { id: Some(task), attempts, .. }) => {
                     *attempts += 1;
                     self.draft.push(Transition::TaskRestarted { id: *task, attempts: *attempts });
@@ -80,8 +82,12 @@ impl RunMachine {
         self.silent = false;
         let replayed = self.phase == Phase::Replaying;
         self.phase = Phase::Live;
-        if !self.settle_held() {
+        if !self.settle_held(now) {
             return false;
+        }
+        // What arrived comes before what is due by now: it may have come in time.
+        if self.match_signals() {
+            return true;
         }
         // What is due by now comes before a body that only now starts again.
         self.handle_timeout(now);
@@ -101,6 +107,9 @@ impl RunMachine {
             for (task, attempts) in self.recorded.unpark() {
                 self.draft.push(Transition::TaskRestarted { id: task, attempts });
             }
+            for ordinal in self.recorded.drop_waits() {
+                self.draft.push(Transition::WaitDropped { ordinal });
+            }
             self.draft.push(Transition::Suspended);
             self.phase = Phase::Closing(Close::Suspended);
         }
@@ -110,21 +119,28 @@ impl RunMachine {
     /// New tasks that were held back either go ahead or are a divergence. No recorded outcome is left
     /// to release here, so nothing can still ask for a recorded task that is unclaimed: a task that
     /// follows an unsettled one is never on record.
-    fn settle_held(&mut self) -> bool {
+    fn settle_held(&mut self, now: Timestamp) -> bool {
         if self.held.is_empty() {
             return true;
         }
         let held = std::mem::take(&mut self.held);
         if self.recorded.unclaimed() == 0 {
             for id in held {
-                self.announce_task(id);
+                match &self.steps[id.0].kind {
+                    StepKind::Task { .. } => self.announce_task(id),
+                    StepKind::Child { .. } => self.announce_child(id),
+                    StepKind::Wait { .. } => self.announce_wait(id, now),
+                    StepKind::Sleep { .. } => {}
+                }
             }
             return true;
         }
-        if let StepKind::Task { call, .. } = &self.steps[held[0].0].kind {
-            let error = divergence::explain(call, &self.recorded);
-            self.fail(error);
-        }
+        let error = held.iter().find_map(|id| match &self.steps[id.0].kind {
+            StepKind::Task { call, .. } => Some(divergence::explain(call, &self.recorded)),
+            StepKind::Child { call, .. } => Some(divergence::explain_child(call, &self.recorded)),
+            _ => None,
+        });
+        error.into_iter().for_each(|error| self.fail(error));
         false
     }
 
@@ -149,10 +165,12 @@ impl RunMachine {
         let delay = next_delay(&self.retry, self.attempts, &failure, chance);
         // A call that was refused before it became a task is the handler's own failure.
         let task = failure.task().filter(|task| task.attempts > 0).map(|task| task.id);
+        let child = failure.child();
         let error = failure.into_object();
-        let cause = match task {
-            Some(task) => FailureCause::Task(task, Some(error)),
-            None => FailureCause::Own(error),
+        let cause = match (task, child) {
+            (Some(task), _) => FailureCause::Task(task, Some(error)),
+            (None, Some(child)) => FailureCause::ChildWorkflow(child, Some(error)),
+            (None, None) => FailureCause::Own(error),
         };
         match delay {
             Some(retry_in) => {
@@ -191,13 +209,18 @@ impl RunMachine {
         self.seq += 1;
         let (transitions, unlocked) = self.draft.take_report();
         self.in_flight = Some(unlocked);
-        Some(Action::Report(Report { run: self.run, epoch: self.epoch, seq: self.seq, transitions }))
+        let signals = self.inbox.known();
+        Some(Action::Report(Report { run: self.run, epoch: self.epoch, seq: self.seq, signals, transitions }))
     }
 
     /// The report under way was written.
-    pub fn accepted(&mut self) {
+    pub fn accepted(&mut self, receipt: &ReportReceipt) {
+        let mut children = receipt.children.iter();
         for id in self.in_flight.take().into_iter().flatten() {
-            if matches!(self.steps[id.0].state, StepState::Waiting) {
+            if let StepKind::Child { run, .. } = &mut self.steps[id.0].kind {
+                *run = children.next().copied().flatten();
+                self.woken.push(id);
+            } else if matches!(self.steps[id.0].state, StepState::Waiting) {
                 self.set(id, StepState::Executable);
                 self.woken.push(id);
             }
@@ -214,7 +237,11 @@ impl RunMachine {
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         match self.phase {
-            Phase::Live => self.timers.first().map(|(due, _)| *due),
+            Phase::Live => {
+                let timer = self.timers.first().map(|(due, _)| *due).filter(|due| *due != Timestamp::MAX);
+                let attempt = self.attempts_due.first().map(|(due, _)| *due);
+                timer.into_iter().chain(attempt).min()
+            }
             _ => None,
         }
     }
@@ -254,7 +281,7 @@ impl RunMachine {
     pub fn task_id(&self, id: StepId) -> Option<TaskId> {
         match &self.steps[id.0].kind {
             StepKind::Task { id, .. } => *id,
-            StepKind::Sleep { .. } => None,
+            _ => None,
         }
     }
 }

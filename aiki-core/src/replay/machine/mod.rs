@@ -3,12 +3,15 @@
 mod chance;
 mod handler;
 mod host;
+mod task;
+mod wait;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::Location;
 use std::time::Duration;
 
 use super::draft::Draft;
+use super::inbox::Inbox;
 use super::recorded::Recorded;
 use super::step::{Step, StepId, StepKind, StepState};
 use crate::id::RunId;
@@ -58,6 +61,8 @@ pub enum Close {
     Failed,
     /// The run failed and will be tried again.
     Retrying,
+    /// The handler begins again as new.
+    Continued,
     /// The claim was lost; whatever was under way is void.
     Lost,
 }
@@ -84,6 +89,7 @@ pub struct RunMachine {
     config: MachineConfig,
     phase: Phase,
     recorded: Recorded,
+    inbox: Inbox,
     steps: Vec<Step>,
     /// Recorded outcomes that the handler has asked for, by their place in the settle order.
     releasable: BTreeMap<u64, StepId>,
@@ -93,6 +99,10 @@ pub struct RunMachine {
     /// Parked steps that the handler has dropped since it last came to rest.
     dropped: BTreeSet<StepId>,
     timers: BTreeSet<(Timestamp, StepId)>,
+    /// When an attempt under way has to be looked at.
+    attempts_due: BTreeSet<(Timestamp, StepId)>,
+    /// Parked waits: something that arrives may end them.
+    waiting: BTreeSet<StepId>,
     /// Steps whose state changed in a way that their future should look at.
     woken: Vec<StepId>,
     draft: Draft,
@@ -100,6 +110,9 @@ pub struct RunMachine {
     seq: u64,
     next_task: u32,
     next_sleep: u32,
+    next_wait: u32,
+    next_child: u32,
+    deadline: Option<Timestamp>,
     /// Steps that keep the run from being suspended.
     busy: usize,
     parked: usize,
@@ -118,8 +131,7 @@ impl RunMachine {
     /// A machine for the run in `record`, claimed under `epoch`. `retry` is what the code says; the
     /// options stored with the run go before it.
     pub fn new(mut record: RunRecord, epoch: u64, retry: &RetryStrategy, config: MachineConfig) -> Self {
-        let next_task = record.tasks.len() as u32;
-        let next_sleep = record.sleeps.len() as u32;
+        let next = record.ordinals;
         let stored = record.options.as_ref().and_then(|options| options.retry.clone());
         Self {
             run: record.id,
@@ -128,6 +140,9 @@ impl RunMachine {
             retry: stored.unwrap_or_else(|| retry.clone()),
             config,
             phase: Phase::Replaying,
+            deadline: record.deadline,
+            // The inbox looks at the waits and children, which the record then gives away.
+            inbox: Inbox::new(&mut record),
             recorded: Recorded::new(&mut record),
             steps: Vec::new(),
             releasable: BTreeMap::new(),
@@ -135,12 +150,16 @@ impl RunMachine {
             held: Vec::new(),
             dropped: BTreeSet::new(),
             timers: BTreeSet::new(),
+            attempts_due: BTreeSet::new(),
+            waiting: BTreeSet::new(),
             woken: Vec::new(),
             draft: Draft::default(),
             in_flight: None,
             seq: 0,
-            next_task,
-            next_sleep,
+            next_task: next.tasks,
+            next_sleep: next.sleeps,
+            next_wait: next.waits,
+            next_child: next.children,
             busy: 0,
             parked: 0,
             silent: record.seen.is_some(),
@@ -177,6 +196,7 @@ impl RunMachine {
             | StepState::Interrupted
             | StepState::Executable
             | StepState::Due
+            | StepState::Expired
             | StepState::Ended(_)
             | StepState::Settled(_)
             | StepState::Done => return,
@@ -187,6 +207,13 @@ impl RunMachine {
                 self.timers.insert((*due, id));
             } else {
                 self.timers.remove(&(*due, id));
+            }
+        }
+        if matches!((state, &self.steps[id.0].kind), (StepState::Parked { .. }, StepKind::Wait { .. })) {
+            if entering {
+                self.waiting.insert(id);
+            } else {
+                self.waiting.remove(&id);
             }
         }
     }

@@ -9,6 +9,10 @@ use crate::run::state::RunState;
 use crate::run::status::QueuedReason;
 use crate::time::Timestamp;
 
+/// A run that was claimed so often without progress is not given to another worker: it is stalled
+/// until an operator sends it back to work.
+pub const POISON_LIMIT: u32 = 5;
+
 /// The answer to a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClaimDecision {
@@ -38,6 +42,12 @@ pub fn claim(
         }
         // The lease has lapsed and the timer has not come round yet: recover the run here.
         recover(head, now, entries);
+    }
+    if head.deliveries >= POISON_LIMIT && matches!(head.state, RunState::Queued { .. }) {
+        // It takes its workers down: an operator decides. Other runs go on.
+        let stalled = head.transition(RunState::Stalled, now, entries);
+        debug_assert!(stalled.is_ok(), "a queued run may stall");
+        return ClaimDecision::Done;
     }
     if !matches!(head.state, RunState::Queued { .. }) || head.transition(RunState::Running, now, entries).is_err() {
         return ClaimDecision::Done;

@@ -1,10 +1,101 @@
 //! What callers may do to a run from outside.
 
+use super::claim::recover;
+use super::signal::go_on;
+use super::timer::{discard_open, wake_due_steps};
+use crate::failure::ErrorObject;
+use crate::hash::InputHash;
+use crate::id::TaskId;
+use crate::payload::Payload;
 use crate::run::head::{ParkedStep, RunHead};
 use crate::run::history::{Entry, HistoryEntry};
 use crate::run::state::RunState;
-use crate::run::transition::IllegalTransition;
+use crate::run::status::{QueuedReason, RunStatus, ScheduledReason};
+use crate::run::transition::{IllegalTransition, permits};
 use crate::time::Timestamp;
+
+/// What an operator may ask of a run besides its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RunCommand {
+    /// Stop working on it until it is resumed. Only a run that is scheduled, queued or running can be
+    /// paused.
+    Pause,
+    /// Go on with a paused run.
+    Resume,
+    /// End the sleep that it is in before its time.
+    WakeUp,
+    /// Send a stalled run back to work.
+    Requeue,
+}
+
+/// Plans a command. The run is ready at once where it goes on.
+///
+/// # Errors
+/// [`IllegalTransition`] when the run is not where the command is for; nothing is changed then.
+pub fn command(
+    head: &mut RunHead,
+    command: RunCommand,
+    now: Timestamp,
+    entries: &mut Vec<HistoryEntry>,
+) -> Result<(), IllegalTransition> {
+    match command {
+        RunCommand::Pause => strictly(head, RunState::Paused, now, entries),
+        RunCommand::Resume => send_back(head, ScheduledReason::Resumption, now, entries),
+        RunCommand::Requeue => {
+            send_back(head, ScheduledReason::Redelivery, now, entries)?;
+            head.deliveries = 0;
+            Ok(())
+        }
+        RunCommand::WakeUp => wake_up(head, now, entries),
+    }
+}
+
+fn strictly(
+    head: &mut RunHead,
+    to: RunState,
+    now: Timestamp,
+    entries: &mut Vec<HistoryEntry>,
+) -> Result<(), IllegalTransition> {
+    if !permits(&head.state, &to) {
+        return Err(IllegalTransition { from: head.state.status(), to: to.status() });
+    }
+    head.transition(to, now, entries)
+}
+
+fn send_back(
+    head: &mut RunHead,
+    reason: ScheduledReason,
+    now: Timestamp,
+    entries: &mut Vec<HistoryEntry>,
+) -> Result<(), IllegalTransition> {
+    strictly(head, RunState::Scheduled { scheduled_at: now, reason }, now, entries)?;
+    head.transition(RunState::Queued { reason: reason.into() }, now, entries)?;
+    wake_due_steps(head, now, entries);
+    Ok(())
+}
+
+/// Ends the earliest sleep of a run that waits.
+fn wake_up(head: &mut RunHead, now: Timestamp, entries: &mut Vec<HistoryEntry>) -> Result<(), IllegalTransition> {
+    let sleeps = head.parked.iter().enumerate().filter_map(|(at, parked)| match parked.step {
+        ParkedStep::Sleep { ordinal, .. } => Some((parked.due, at, ordinal)),
+        _ => None,
+    });
+    let Some((_, at, ordinal)) = sleeps.min().filter(|_| head.is_suspended()) else {
+        return Err(IllegalTransition { from: head.state.status(), to: RunStatus::Scheduled });
+    };
+    head.parked.remove(at);
+    head.push(now, Entry::SleepCancelled { ordinal }, entries);
+    match &head.state {
+        RunState::Sleeping { .. } => {
+            let reason = ScheduledReason::WakeupEarly;
+            head.transition(RunState::Scheduled { scheduled_at: now, reason }, now, entries)?;
+            head.transition(RunState::Queued { reason: reason.into() }, now, entries)?;
+            wake_due_steps(head, now, entries);
+            Ok(())
+        }
+        _ => go_on(head, QueuedReason::WakeupEarly, now, entries),
+    }
+}
 
 /// Plans the cancellation of a run.
 ///
@@ -23,12 +114,108 @@ pub fn cancel(
     }
     for parked in parked {
         if let ParkedStep::Sleep { ordinal, .. } = parked.step {
-            head.settled += 1;
-            entries.push(HistoryEntry { at: now, entry: Entry::SleepCancelled { ordinal } });
+            head.push(now, Entry::SleepCancelled { ordinal }, entries);
         }
     }
-    let counts = &mut head.counts;
-    counts.discarded += counts.running + counts.awaiting_retry;
-    (counts.running, counts.awaiting_retry) = (0, 0);
+    discard_open(head);
+    Ok(())
+}
+
+/// Plans that a ready run waits until another run of its concurrency key is given back.
+pub fn hold_back(head: &mut RunHead) {
+    head.held_back = true;
+}
+
+/// Plans that a run that was held back is ready again.
+pub fn let_in(head: &mut RunHead, now: Timestamp) {
+    head.held_back = false;
+    if let Some(announce) = &mut head.announce {
+        announce.next = now.after(crate::rank::republish_backoff(std::time::Duration::ZERO));
+    }
+}
+
+/// Which task an operator gives a result for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TaskTarget {
+    /// One that is under way.
+    Existing(TaskId),
+    /// One that the handler is going to call with this name and input.
+    New {
+        /// The task's name.
+        name: String,
+        /// Its input.
+        input: Option<Payload>,
+        /// Hash of the input.
+        input_hash: InputHash,
+    },
+}
+
+/// Why an operator cannot set a task's result.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SetTaskError {
+    /// The run has ended.
+    #[error("the run is {0}: the results of its tasks stand")]
+    Ended(RunStatus),
+    /// The run has no such task.
+    #[error("the run has no task {0}")]
+    NotFound(TaskId),
+    /// The task is not under way.
+    #[error("task {0} is not running: it has a result already, or waits for its next attempt")]
+    NotRunning(TaskId),
+}
+
+/// Plans a result that an operator gives for a task. A worker that holds the run loses it: the next
+/// one goes on with the result.
+///
+/// # Errors
+/// [`SetTaskError`], and nothing is changed.
+pub fn set_task_result(
+    head: &mut RunHead,
+    target: &TaskTarget,
+    attempts: u64,
+    result: &Result<Option<Payload>, ErrorObject>,
+    now: Timestamp,
+    entries: &mut Vec<HistoryEntry>,
+) -> Result<(), SetTaskError> {
+    if head.state.is_terminal() {
+        return Err(SetTaskError::Ended(head.state.status()));
+    }
+    let ordinal = match target {
+        TaskTarget::Existing(id) => {
+            let ordinal = id.ordinal();
+            if id.run() != head.id || ordinal >= head.tasks_opened {
+                return Err(SetTaskError::NotFound(*id));
+            }
+            let waits = head.parked.iter().any(|parked| parked.step == ParkedStep::Task(ordinal));
+            let Some(at) = head.open_tasks.iter().position(|open| *open == ordinal).filter(|_| !waits) else {
+                return Err(SetTaskError::NotRunning(*id));
+            };
+            head.open_tasks.remove(at);
+            head.checkpoints.retain(|checkpoint| checkpoint.task != ordinal);
+            head.counts.running = head.counts.running.saturating_sub(1);
+            ordinal
+        }
+        TaskTarget::New { name, input, input_hash } => {
+            let ordinal = head.tasks_opened;
+            head.tasks_opened += 1;
+            let (name, input, input_hash) = (name.clone(), input.clone(), input_hash.clone());
+            head.push(now, Entry::TaskSeeded { ordinal, name, input_hash, input }, entries);
+            ordinal
+        }
+    };
+    let entry = match result {
+        Ok(output) => {
+            head.counts.completed += 1;
+            Entry::TaskCompleted { ordinal, attempts, output: output.clone() }
+        }
+        Err(error) => {
+            head.counts.failed += 1;
+            Entry::TaskFailed { ordinal, attempts, error: error.clone() }
+        }
+    };
+    head.push(now, entry, entries);
+    if head.lease.is_some() {
+        recover(head, now, entries);
+    }
     Ok(())
 }

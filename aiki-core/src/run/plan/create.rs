@@ -7,12 +7,32 @@ use crate::id::RunId;
 use crate::name::{Name, WorkflowKey};
 use crate::payload::Payload;
 use crate::rank::Priority;
-use crate::run::head::{RunHead, TaskCounts};
+use crate::run::head::{ConcurrencyKey, RunHead, TaskCounts};
 use crate::run::history::{Entry, HistoryEntry};
 use crate::run::options::{ConflictPolicy, Reference, RunOptions};
 use crate::run::state::RunState;
 use crate::run::status::{QueuedReason, ScheduledReason};
+use crate::run::wait::Ordinals;
 use crate::time::Timestamp;
+
+/// When a run fails because it has not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deadline {
+    /// At this time, by the server's clock.
+    At(Timestamp),
+    /// So long after it was created.
+    Within(Duration),
+}
+
+impl Deadline {
+    /// The deadline of a run that is created at `now`.
+    pub fn at(self, now: Timestamp) -> Timestamp {
+        match self {
+            Deadline::At(at) => at,
+            Deadline::Within(limit) => now.after(limit),
+        }
+    }
+}
 
 /// A request for a new run.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +53,10 @@ pub struct CreateRun {
     pub priority: Priority,
     /// How long to wait before the run is ready.
     pub delay: Duration,
+    /// When it fails unless it has ended.
+    pub deadline: Option<Deadline>,
+    /// With whom it shares a limit.
+    pub concurrency: Option<ConcurrencyKey>,
 }
 
 impl CreateRun {
@@ -47,6 +71,8 @@ impl CreateRun {
             options: None,
             priority: Priority::default(),
             delay: Duration::ZERO,
+            deadline: None,
+            concurrency: None,
         }
     }
 }
@@ -89,6 +115,21 @@ pub fn create(
         parked: Vec::new(),
         deliveries: 0,
         announce: None,
+        waits_opened: 0,
+        children_opened: 0,
+        open_children: 0,
+        signals: 0,
+        base: Ordinals::default(),
+        settled_before: 0,
+        history_len: 2,
+        first_page: 0,
+        parent: None,
+        listeners: Vec::new(),
+        depth: 0,
+        deadline: request.deadline.map(|deadline| deadline.at(now)),
+        checkpoints: Vec::new(),
+        concurrency: request.concurrency.clone(),
+        held_back: false,
     };
     entries.push(HistoryEntry { at: now, entry: Entry::Created { input: request.input.clone() } });
     entries.push(HistoryEntry { at: now, entry: Entry::Run { attempt: 1, state } });

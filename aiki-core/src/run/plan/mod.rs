@@ -4,14 +4,18 @@
 //! A plan works on the run's [head](super::RunHead) and appends to a list of history entries. When
 //! it answers an error it has changed neither.
 
+mod child;
 mod claim;
 mod control;
 mod create;
 mod report;
+mod signal;
 mod timer;
 
-pub use claim::{ClaimDecision, LeaseDecision, claim, orphan, refresh, release};
-pub use control::cancel;
-pub use create::{CreateRun, ReferenceDecision, create, judge_reference};
-pub use report::{ReportError, report};
-pub use timer::{Due, due};
+pub use child::{ChildDecision, MAX_DEPTH, adopt, child_request, judge_depth};
+pub use claim::{ClaimDecision, LeaseDecision, POISON_LIMIT, claim, orphan, refresh, release};
+pub use control::{RunCommand, SetTaskError, TaskTarget, cancel, command, hold_back, let_in, set_task_result};
+pub use create::{CreateRun, Deadline, ReferenceDecision, create, judge_reference};
+pub use report::{HISTORY_LIMIT_EXCEEDED, ReportContext, ReportError, report};
+pub use signal::{EventMessage, EventRefusal, child_ended, receive_event};
+pub use timer::{DEADLINE_EXCEEDED, Due, due};

@@ -1,12 +1,16 @@
 //! What the server does by itself when a run's time has come.
 
 use super::claim::recover;
+use crate::failure::ErrorObject;
 use crate::rank::republish_backoff;
 use crate::run::head::{Parked, ParkedStep, RunHead};
 use crate::run::history::{Entry, HistoryEntry};
-use crate::run::state::RunState;
+use crate::run::state::{FailureCause, RunState};
 use crate::run::status::QueuedReason;
 use crate::time::Timestamp;
+
+/// The name of the error of a run that took longer than it was given.
+pub const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
 
 /// What became of a run whose time had come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +27,12 @@ pub enum Due {
 pub fn due(head: &mut RunHead, now: Timestamp, entries: &mut Vec<HistoryEntry>) -> Due {
     if head.due_at().is_none_or(|due| due > now) {
         return Due::NotYet;
+    }
+    if head.deadline.is_some_and(|deadline| deadline <= now) {
+        let error = ErrorObject::new(DEADLINE_EXCEEDED, "the run did not end before its deadline");
+        let failed = head.transition(RunState::Failed { cause: FailureCause::Own(error) }, now, entries);
+        discard_open(head);
+        return if failed.is_ok() { Due::Moved } else { Due::NotYet };
     }
     let reason = match &head.state {
         RunState::Queued { .. } => {
@@ -51,23 +61,31 @@ pub fn due(head: &mut RunHead, now: Timestamp, entries: &mut Vec<HistoryEntry>) 
     if was_retry {
         discard_for_retry(head);
     }
-    wake_sleeps(head, now, entries);
+    wake_due_steps(head, now, entries);
     Due::Ready
 }
 
-/// Ends every parked sleep whose time has come; parked tasks stay until their worker restarts them.
-fn wake_sleeps(head: &mut RunHead, now: Timestamp, entries: &mut Vec<HistoryEntry>) {
-    let mut over: Vec<Parked> = head
-        .parked
-        .extract_if(.., |parked| parked.due <= now && matches!(parked.step, ParkedStep::Sleep { .. }))
-        .collect();
+/// Ends every parked sleep and wait whose time has come; parked tasks stay until their worker restarts
+/// them.
+pub(super) fn wake_due_steps(head: &mut RunHead, now: Timestamp, entries: &mut Vec<HistoryEntry>) {
+    let mut over: Vec<Parked> =
+        head.parked.extract_if(.., |parked| parked.due <= now && !matches!(parked.step, ParkedStep::Task(_))).collect();
     over.sort_by_key(|parked| parked.due);
     for parked in over {
-        if let ParkedStep::Sleep { ordinal, .. } = parked.step {
-            head.settled += 1;
-            entries.push(HistoryEntry { at: now, entry: Entry::SleepCompleted { ordinal } });
-        }
+        let entry = match parked.step {
+            ParkedStep::Sleep { ordinal, .. } => Entry::SleepCompleted { ordinal },
+            ParkedStep::Event { ordinal, .. } | ParkedStep::Child { ordinal, .. } => Entry::WaitTimedOut { ordinal },
+            ParkedStep::Task(_) => continue,
+        };
+        head.push(now, entry, entries);
     }
+}
+
+/// A run that ends without its worker gives up the tasks that are under way.
+pub(super) fn discard_open(head: &mut RunHead) {
+    let counts = &mut head.counts;
+    counts.discarded += counts.running + counts.awaiting_retry;
+    (counts.running, counts.awaiting_retry) = (0, 0);
 }
 
 /// A new attempt of the run gives up every task that did not complete.
@@ -76,5 +94,6 @@ fn discard_for_retry(head: &mut RunHead) {
     counts.discarded += counts.running + counts.awaiting_retry + counts.failed;
     (counts.running, counts.awaiting_retry, counts.failed) = (0, 0, 0);
     head.open_tasks.clear();
-    head.parked.retain(|parked| matches!(parked.step, ParkedStep::Sleep { .. }));
+    head.checkpoints.clear();
+    head.parked.retain(|parked| !matches!(parked.step, ParkedStep::Task(_)));
 }

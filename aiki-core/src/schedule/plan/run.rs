@@ -25,5 +25,6 @@ pub fn create_run(
     // A start is scheduled before it is queued; an occurrence is not.
     entries.retain(|entry| !matches!(entry.entry, Entry::Run { state: RunState::Scheduled { .. }, .. }));
     (head.revision, head.transitions, head.last_transition) = (0, 1, 0);
+    head.history_len = head.history_len.saturating_sub(1);
     head
 }

@@ -54,11 +54,27 @@ impl Reads for SqliteReads {
         keys.iter().map(&mut find).collect()
     }
 
-    fn pages(&mut self, id: RunId, count: u32) -> Result<Vec<String>, StorageError> {
-        let mut select =
-            self.0.prepare_cached("SELECT entries FROM history WHERE run = ?1 AND page < ?2 ORDER BY page")?;
-        let rows = select.query_map(params![id.to_bytes(), count], |row| row.get(0))?;
+    fn pages(&mut self, id: RunId, first: u32, end: u32) -> Result<Vec<String>, StorageError> {
+        let mut select = self
+            .0
+            .prepare_cached("SELECT entries FROM history WHERE run = ?1 AND page >= ?2 AND page < ?3 ORDER BY page")?;
+        let rows = select.query_map(params![id.to_bytes(), first, end], |row| row.get(0))?;
         Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    fn children(&mut self, parent: RunId, limit: usize) -> Result<Vec<RunId>, StorageError> {
+        let mut select = self.0.prepare_cached("SELECT id FROM runs WHERE parent = ?1 ORDER BY id LIMIT ?2")?;
+        let mut rows = select.query(params![parent.to_bytes(), to_column(limit as u64)])?;
+        let mut children = Vec::new();
+        while let Some(row) = rows.next()? {
+            children.push(to_run_id(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?);
+        }
+        Ok(children)
+    }
+
+    fn is_marked(&mut self, id: RunId, mark: &str) -> Result<bool, StorageError> {
+        let mut select = self.0.prepare_cached("SELECT EXISTS (SELECT 1 FROM marks WHERE run = ?1 AND mark = ?2)")?;
+        Ok(select.query_row(params![id.to_bytes(), mark], |row| row.get(0))?)
     }
 
     fn queued(&mut self, after: QueuedPlace, limit: usize) -> Result<Vec<(QueuedPlace, ReadyRun)>, StorageError> {

@@ -38,6 +38,19 @@ const MIGRATIONS: &[&str] = &[
     ) STRICT;
 ",
     "
+    ALTER TABLE runs ADD COLUMN parent BLOB;        -- the run that started this one
+    ALTER TABLE runs ADD COLUMN slot_key TEXT;      -- set while the run counts for a concurrency key
+    CREATE INDEX runs_parent ON runs (parent, id) WHERE parent IS NOT NULL;
+    CREATE INDEX runs_slot ON runs (namespace, slot_key) WHERE slot_key IS NOT NULL;
+
+    -- What a run is not to accept a second time.
+    CREATE TABLE marks (
+        run BLOB NOT NULL,
+        mark TEXT NOT NULL,
+        PRIMARY KEY (run, mark)
+    ) STRICT, WITHOUT ROWID;
+",
+    "
     CREATE TABLE schedules (
         id BLOB NOT NULL UNIQUE,          -- 16 bytes that sort by creation
         version INTEGER NOT NULL,         -- counts the writes of the row
@@ -100,4 +113,23 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), SchemaError> {
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", LATEST)?;
     Ok(transaction.commit()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_of_any_older_schema_is_brought_to_the_latest() {
+        for found in 1..MIGRATIONS.len() {
+            let mut database = Connection::open_in_memory().unwrap();
+            MIGRATIONS[..found].iter().for_each(|step| database.execute_batch(step).unwrap());
+            database.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+            database.pragma_update(None, "user_version", found as i64).unwrap();
+            assert!(migrate(&mut database).is_ok(), "from {found}");
+            let version: i64 = database.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+            let schedules: i64 = database.query_row("SELECT count(*) FROM schedules", [], |row| row.get(0)).unwrap();
+            assert_eq!((version, schedules), (LATEST, 0), "from {found}");
+        }
+    }
 }

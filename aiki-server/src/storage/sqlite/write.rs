@@ -11,7 +11,8 @@ use super::checkpoint::{Checkpointer, Written};
 use super::read::SqliteReads;
 use super::{schedules, to_column, to_run_id, to_timestamp};
 use crate::storage::{
-    LoadedRow, QueuedPlace, Reads, ReadyQuery, ReferenceKey, RunWrite, ScheduleWrite, Storage, StorageError, StoredRun,
+    LoadedRow, QueuedPlace, Reads, ReadyQuery, ReferenceKey, RunWrite, ScheduleWrite, Slot, Storage, StorageError,
+    StoredRun, slot_key,
 };
 
 /// SQLite's own limit of a file, in pages.
@@ -39,17 +40,19 @@ impl SqliteStorage {
 
 const INSERT: &str = "
     INSERT INTO runs (id, version, namespace, source, name, version_id, pool, reference_id,
-                      status, due_at, rank, pages, head, tail)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+                      status, due_at, rank, pages, head, tail, parent, slot_key)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
 
 const UPDATE: &str = "
-    UPDATE runs SET version = ?2, status = ?3, due_at = ?4, rank = ?5, pages = ?6, head = ?7, tail = ?8
+    UPDATE runs SET version = ?2, status = ?3, due_at = ?4, rank = ?5, pages = ?6, head = ?7, tail = ?8, slot_key = ?10
     WHERE id = ?1 AND version = ?9";
 
 struct Statements<'a> {
     insert: CachedStatement<'a>,
     update: CachedStatement<'a>,
     page: CachedStatement<'a>,
+    drop_pages: CachedStatement<'a>,
+    mark: CachedStatement<'a>,
 }
 
 impl<'a> Statements<'a> {
@@ -58,6 +61,8 @@ impl<'a> Statements<'a> {
             insert: transaction.prepare_cached(INSERT)?,
             update: transaction.prepare_cached(UPDATE)?,
             page: transaction.prepare_cached("INSERT INTO history (run, page, entries) VALUES (?1, ?2, ?3)")?,
+            drop_pages: transaction.prepare_cached("DELETE FROM history WHERE run = ?1 AND page < ?2")?,
+            mark: transaction.prepare_cached("INSERT INTO marks (run, mark) VALUES (?1, ?2)")?,
         })
     }
 
@@ -70,9 +75,10 @@ impl<'a> Statements<'a> {
         let rank = head.rank().map(|rank| to_column(rank.as_u64()));
         let status = head.state.status().as_str();
         let version = to_column(*version);
+        let slot = slot_key(head);
         let written = match write.expected {
             Some(expected) => {
-                let row = params![id, version, status, due, rank, pages, text, tail, to_column(expected)];
+                let row = params![id, version, status, due, rank, pages, text, tail, to_column(expected), slot];
                 self.update.execute(row)
             }
             None => {
@@ -94,7 +100,9 @@ impl<'a> Statements<'a> {
                     rank,
                     pages,
                     text,
-                    tail
+                    tail,
+                    head.parent.map(|parent| parent.to_bytes()),
+                    slot
                 ])
             }
         };
@@ -110,6 +118,12 @@ impl<'a> Statements<'a> {
         for (page, entries) in (first..).zip(write.spilled) {
             self.page.execute(params![id, page, entries])?;
         }
+        if let Some(below) = write.drop_pages_below {
+            self.drop_pages.execute(params![id, below])?;
+        }
+        for mark in write.marks {
+            self.mark.execute(params![id, mark])?;
+        }
         Ok(text.len() + tail.len() + write.spilled.iter().map(String::len).sum::<usize>())
     }
 }
@@ -123,8 +137,16 @@ impl Reads for SqliteStorage {
         self.reads.by_reference(keys)
     }
 
-    fn pages(&mut self, id: RunId, count: u32) -> Result<Vec<String>, StorageError> {
-        self.reads.pages(id, count)
+    fn pages(&mut self, id: RunId, first: u32, end: u32) -> Result<Vec<String>, StorageError> {
+        self.reads.pages(id, first, end)
+    }
+
+    fn children(&mut self, parent: RunId, limit: usize) -> Result<Vec<RunId>, StorageError> {
+        self.reads.children(parent, limit)
+    }
+
+    fn is_marked(&mut self, id: RunId, mark: &str) -> Result<bool, StorageError> {
+        self.reads.is_marked(id, mark)
     }
 
     fn queued(&mut self, after: QueuedPlace, limit: usize) -> Result<Vec<(QueuedPlace, ReadyRun)>, StorageError> {
@@ -215,6 +237,20 @@ impl Storage for SqliteStorage {
         found.sort_unstable();
         found.dedup();
         Ok(found.into_iter().take(limit).map(|(_, id)| id).collect())
+    }
+
+    fn slots(&mut self, namespace: &Name, key: &str) -> Result<Vec<Slot>, StorageError> {
+        let mut select = self.reads.0.prepare_cached(
+            "SELECT id, rank IS NULL AND status = 'queued' FROM runs INDEXED BY runs_slot
+             WHERE namespace = ?1 AND slot_key = ?2",
+        )?;
+        let mut rows = select.query(params![namespace.as_str(), key])?;
+        let mut slots = Vec::new();
+        while let Some(row) = rows.next()? {
+            let run = to_run_id(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?;
+            slots.push(Slot { run, held_back: row.get(1)? });
+        }
+        Ok(slots)
     }
 
     fn last_id(&mut self) -> Result<Option<RunId>, StorageError> {

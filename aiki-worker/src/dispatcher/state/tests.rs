@@ -1,6 +1,7 @@
 use aiki_core::hash::input_hash;
 use aiki_core::name::Name;
 use aiki_core::replay::Close;
+use aiki_core::run::Ordinals;
 use aiki_core::subscriber::Receipt;
 use aiki_core::{Priority, RunRecord, RunState, Timestamp};
 
@@ -42,8 +43,15 @@ fn claim(n: u128, epoch: u64) -> Box<ClaimedRun> {
         sleeps: Vec::new(),
         times: Vec::new(),
         seen: None,
+        events: Vec::new(),
+        waits: Vec::new(),
+        children: Vec::new(),
+        parent: None,
+        deadline: None,
+        ordinals: Ordinals::default(),
+        history_len: 2,
     };
-    Box::new(ClaimedRun { record, epoch, lease: LEASE })
+    Box::new(ClaimedRun { record, epoch, lease: LEASE, history_limit: 50_000 })
 }
 
 fn granted(n: u128) -> ClaimOutcome {

@@ -1,0 +1,76 @@
+//! Starting a child run on behalf of its parent.
+
+use std::time::Duration;
+
+use super::create::{CreateRun, Deadline};
+use crate::failure::ErrorObject;
+use crate::id::RunId;
+use crate::report::ChildStart;
+use crate::run::head::{Listener, RunHead};
+use crate::run::options::RunOptions;
+use crate::run::state::RunState;
+
+/// How deep children may nest. A workflow that starts itself as its child runs into it.
+pub const MAX_DEPTH: u32 = 32;
+
+/// What becomes of a child that a report starts.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ChildDecision {
+    /// A new run with this id.
+    New(RunId),
+    /// A run that has its reference id already, and its state if it has ended.
+    Existing {
+        /// The run.
+        run: RunId,
+        /// How it ended.
+        ended: Option<RunState>,
+    },
+    /// It is not started. The handler gets this error as the child's end.
+    Refused(ErrorObject),
+}
+
+/// Refuses a child that would be nested too deep.
+///
+/// # Errors
+/// What the handler is told.
+pub fn judge_depth(parent: &RunHead, start: &ChildStart) -> Result<(), ErrorObject> {
+    if parent.depth < MAX_DEPTH {
+        return Ok(());
+    }
+    Err(ErrorObject::new(
+        "ChildDepthExceeded",
+        format!(
+            "{} is not started: its parent {} has {} ancestors, the limit is {MAX_DEPTH}. Does a workflow start \
+             itself?",
+            start.workflow, parent.id, parent.depth
+        ),
+    ))
+}
+
+/// The request for a child: it belongs to its parent's pool unless it names another, and ends before
+/// its parent's deadline.
+pub fn child_request(parent: &RunHead, start: &ChildStart) -> CreateRun {
+    let options = RunOptions {
+        pool: start.options.pool.clone().or_else(|| parent.pool().cloned()),
+        retry: start.options.retry.clone(),
+    };
+    let within = start.time_limit.map(|limit| Deadline::Within(limit.max(Duration::from_millis(1))));
+    CreateRun {
+        reference: start.reference.clone(),
+        options: Some(options),
+        priority: start.priority,
+        deadline: within,
+        ..CreateRun::new(start.workflow.clone(), start.input.clone(), start.input_hash.clone())
+    }
+}
+
+/// Makes a new run the child of another.
+pub fn adopt(child: &mut RunHead, parent: &RunHead, ordinal: u32) {
+    child.parent = Some(parent.id);
+    child.depth = parent.depth + 1;
+    child.listeners.push(Listener { run: parent.id, child: ordinal });
+    child.deadline = match (child.deadline, parent.deadline) {
+        (Some(own), Some(parents)) => Some(own.min(parents)),
+        (own, parents) => own.or(parents),
+    };
+}

@@ -1,0 +1,112 @@
+//! What a change of one run means for others: its parent is told how it ended, its children are
+//! cancelled with it, and a run that waits for its place in a concurrency limit gets it. All of it is
+//! committed together with the change.
+
+use aiki_core::run::plan;
+use aiki_core::run::{RunHead, RunState};
+use aiki_core::{Name, RunId, ServerError, system};
+
+use super::desk::{Desk, Edit};
+
+/// What is left to do for other runs.
+#[derive(Debug, Default)]
+pub(super) struct Aftermath {
+    ended: Vec<(Name, RunId)>,
+    /// Concurrency keys of which a run was given back.
+    freed: Vec<(Name, String)>,
+}
+
+/// What of a run decides what a change means for others.
+pub(super) struct Stood {
+    terminal: bool,
+    occupied: bool,
+}
+
+/// Whether a run takes, or is about to take, one of the places of its key.
+fn occupies(head: &RunHead) -> bool {
+    head.concurrency.is_some() && (head.lease.is_some() || (head.announce.is_some() && !head.held_back))
+}
+
+impl Stood {
+    pub(super) fn of(head: &RunHead) -> Self {
+        Self { terminal: head.state.is_terminal(), occupied: occupies(head) }
+    }
+
+    /// Notes what the change to `head` leads to.
+    pub(super) fn compare(self, head: &RunHead, aftermath: &mut Aftermath) {
+        let matters = !head.listeners.is_empty() || head.open_children > 0;
+        if !self.terminal && head.state.is_terminal() && matters {
+            aftermath.ended.push((head.namespace.clone(), head.id));
+        }
+        if let Some(concurrency) = head.concurrency.as_ref().filter(|_| self.occupied && head.lease.is_none()) {
+            aftermath.freed.push((head.namespace.clone(), concurrency.key.clone()));
+        }
+    }
+}
+
+impl Desk<'_> {
+    /// Does what the last operation's changes lead to. What cannot be done spoils the batch: it is never
+    /// left out.
+    pub(crate) fn follow_up(&mut self) {
+        while let Some((namespace, run)) = self.aftermath.ended.pop() {
+            if let Err(error) = self.tell_end(&namespace, run) {
+                self.give_up(error);
+            }
+        }
+        while let Some((namespace, key)) = self.aftermath.freed.pop() {
+            if let Err(error) = self.let_next_in(&namespace, &key) {
+                self.give_up(error);
+            }
+        }
+    }
+
+    fn tell_end(&mut self, namespace: &Name, run: RunId) -> Result<(), ServerError> {
+        let head = self.run(namespace, run)?.head.clone();
+        for listener in &head.listeners {
+            let own = head.parent == Some(listener.run);
+            let told = self.edit(namespace, listener.run, |parent, now, entries| {
+                let forgotten = listener.child < parent.base.children && !own;
+                if parent.state.is_terminal() || forgotten {
+                    return Edit::Unchanged(());
+                }
+                plan::child_ended(parent, listener.child, own, &head.state, now, entries);
+                Edit::Changed(())
+            });
+            match told {
+                Ok(()) | Err(ServerError::RunNotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if matches!(head.state, RunState::Cancelled { .. }) && head.open_children > 0 {
+            let request = system::cancel_children_of(run, head.pool().cloned());
+            let request = request.map_err(|error| ServerError::Internal(error.to_string()))?;
+            let mut entries = Vec::with_capacity(3);
+            let (id, now) = (self.next_id(), self.now());
+            let head = plan::create(&request, id, namespace, now, &mut entries);
+            self.create(head, &entries);
+        }
+        Ok(())
+    }
+
+    /// Makes the most urgent run of a key that was held back ready again, if there is a place.
+    fn let_next_in(&mut self, namespace: &Name, key: &str) -> Result<(), ServerError> {
+        let slots = self.slots(namespace, key)?;
+        let holding = slots.iter().filter(|slot| !slot.held_back).count();
+        let mut waiting = Vec::new();
+        for slot in slots.iter().filter(|slot| slot.held_back) {
+            let head = &self.run(namespace, slot.run)?.head;
+            let since = head.announce.map(|announce| announce.ready_since);
+            let limit = head.concurrency.as_ref().map_or(1, |concurrency| concurrency.limit);
+            waiting.push((head.priority, since, slot.run, limit));
+        }
+        waiting.sort_unstable();
+        let Some((_, _, run, limit)) = waiting.first().copied() else { return Ok(()) };
+        if holding >= limit as usize {
+            return Ok(());
+        }
+        self.edit(namespace, run, |head, now, _| {
+            plan::let_in(head, now);
+            Edit::Changed(())
+        })
+    }
+}

@@ -1,0 +1,50 @@
+//! Handing an event to a run.
+
+use aiki_core::run::plan::{self, EventRefusal};
+use aiki_core::server_client::SendEvent;
+use aiki_core::{Name, Payload, ServerError};
+
+use super::Operation;
+use crate::lane::{Desk, Edit};
+
+pub(crate) struct ReceiveEvent {
+    pub(crate) namespace: Name,
+    pub(crate) request: SendEvent,
+    pub(crate) history_limit: u32,
+}
+
+impl Operation for ReceiveEvent {
+    type Answer = ();
+
+    fn touches(&self, runs: &mut Vec<aiki_core::RunId>) {
+        runs.push(self.request.run);
+    }
+
+    fn size(&self) -> usize {
+        self.request.event.data.as_ref().map_or(0, |data: &Payload| data.as_str().len())
+    }
+
+    fn plan(&self, desk: &mut Desk<'_>) -> Result<(), ServerError> {
+        let SendEvent { run, event } = &self.request;
+        let state = &desk.run(&self.namespace, *run)?.head.state;
+        if state.is_terminal() {
+            return Err(ServerError::RunEnded { run: *run, status: state.status() });
+        }
+        if let Some(reference_id) = &event.reference_id {
+            let mark = format!("event:{}:{reference_id}", event.name);
+            if !desk.mark(&self.namespace, *run, mark)? {
+                return Ok(());
+            }
+        }
+        let planned = desk.edit(&self.namespace, *run, |head, now, entries| {
+            match plan::receive_event(head, event, self.history_limit, now, entries) {
+                Ok(()) => Edit::Changed(Ok(())),
+                Err(refusal) => Edit::Unchanged(Err(refusal)),
+            }
+        })?;
+        planned.map_err(|refusal| match refusal {
+            EventRefusal::Ended(status) => ServerError::RunEnded { run: *run, status },
+            EventRefusal::HistoryFull { .. } => ServerError::Invalid(refusal.to_string()),
+        })
+    }
+}
