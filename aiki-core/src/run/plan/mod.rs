@@ -10,7 +10,7 @@ mod create;
 mod report;
 mod timer;
 
-pub use claim::{ClaimDecision, LeaseDecision, claim, orphan, refresh, release};
+pub use claim::{ClaimDecision, LeaseDecision, claim, is_offered, orphan, refresh, release};
 pub use control::cancel;
 pub use create::{CreateRun, ReferenceDecision, create, judge_reference};
 pub use report::{ReportError, report};
