@@ -14,6 +14,7 @@ use aiki_runtime::{Entropy, SystemClock, SystemEntropy};
 use tokio::sync::watch;
 
 use crate::active::ActiveRuns;
+use crate::backup::BackupSubscribers;
 use crate::claim_subscriber::{ClaimSubscriber, DEFAULT_LEASE};
 use crate::config::{
     ConfigError, DEFAULT_HEARTBEAT, SubscriberConfig, WorkerConfig, effective_heartbeat, heartbeat_against_lease,
@@ -39,6 +40,7 @@ pub struct WorkerBuilder {
     decorators: Vec<Decorator>,
     heartbeat_on_runtime: bool,
     fail_foreign_waits: bool,
+    backup: bool,
 }
 
 impl WorkerBuilder {
@@ -54,6 +56,7 @@ impl WorkerBuilder {
             decorators: Vec::new(),
             heartbeat_on_runtime: false,
             fail_foreign_waits: false,
+            backup: true,
         }
     }
 
@@ -75,8 +78,8 @@ impl WorkerBuilder {
         self
     }
 
-    /// Through what runs are received, whatever the configuration says. Default: straight from the
-    /// server, by [`ClaimSubscriber`].
+    /// Through what runs are received, whatever the configuration says; while it fails, they are claimed
+    /// straight from the server. Default: always straight from the server, by [`ClaimSubscriber`].
     pub fn subscriber(self, subscriber: impl SubscriberFactory) -> Self {
         self.shared_subscriber(Arc::new(subscriber))
     }
@@ -84,6 +87,13 @@ impl WorkerBuilder {
     /// Like [`subscriber`](Self::subscriber), for one that is shared or chosen at run time.
     pub fn shared_subscriber(mut self, subscriber: Arc<dyn SubscriberFactory>) -> Self {
         self.subscriber = Some(subscriber);
+        self
+    }
+
+    /// Whether ready runs are claimed straight from the server while the subscriber fails. Default: yes. A
+    /// subscriber that claims from the server anyway has no backup.
+    pub fn backup_subscriber(mut self, backup: bool) -> Self {
+        self.backup = backup;
         self
     }
 
@@ -170,11 +180,17 @@ impl WorkerBuilder {
         let boot = self.entropy.next_u64();
         let id = self.config.id.clone().unwrap_or_else(|| format!("worker-{:08x}", self.entropy.next_u64() >> 32));
         let name = Name::from(format!("{id}:{:012x}", boot >> 16));
-        let factory = self.subscriber.unwrap_or_else(|| {
-            let claims = ClaimSubscriber::new(&self.client);
-            Arc::new(claims.owner(name.clone()).entropy(self.entropy.clone()))
-        });
+        let claims = ClaimSubscriber::new(&self.client).owner(name.clone()).entropy(self.entropy.clone());
+        let factory = self.subscriber.unwrap_or_else(|| Arc::new(claims.clone()));
         let lease = factory.claim_min_idle_time().unwrap_or(DEFAULT_LEASE);
+        let (factory, route) = match self.backup && !factory.claims_from_server() {
+            false => (factory, None),
+            true => {
+                let backed = BackupSubscribers::new(factory, claims.lease(lease)).entropy(self.entropy.clone());
+                let route = backed.route();
+                (Arc::new(backed) as Arc<dyn SubscriberFactory>, Some(route))
+            }
+        };
         if let Some(heartbeat) = self.config.heartbeat_interval() {
             heartbeat_against_lease(heartbeat, lease)?;
         }
@@ -204,6 +220,7 @@ impl WorkerBuilder {
             name,
             client: self.client,
             factory,
+            route,
             pools: self.pools,
             settings,
             clock: self.clock,

@@ -10,6 +10,7 @@
 //! | `executor` | drives one pass of one run |
 //! | `heartbeat` | prolongs claims and deliveries on a thread of its own |
 //! | [`ClaimSubscriber`] | claims straight from the server, where there is no transport |
+//! | [`BackupSubscribers`] | does so while a transport is away |
 //! | [`trace`] | all log lines and their fields |
 //!
 //! ```no_run
@@ -54,6 +55,7 @@
 
 mod active;
 mod backoff;
+mod backup;
 mod batch;
 mod builder;
 mod claim_subscriber;
@@ -70,6 +72,7 @@ mod status;
 pub mod trace;
 mod worker;
 
+pub use backup::BackupSubscribers;
 pub use builder::WorkerBuilder;
 pub use claim_subscriber::ClaimSubscriber;
 pub use config::{ConfigError, SubscriberConfig, WorkerConfig, WorkflowRunConfig};

@@ -11,6 +11,7 @@ use aiki_runtime::Entropy;
 use tokio::sync::watch;
 
 use crate::active::ActiveRuns;
+use crate::backup::Route;
 use crate::builder::WorkerBuilder;
 use crate::dispatcher::Dispatcher;
 use crate::error::WorkerError;
@@ -41,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) name: Name,
     pub(crate) client: Client,
     pub(crate) factory: Arc<dyn SubscriberFactory>,
+    /// Which way runs come; `None` when there is only one.
+    pub(crate) route: Option<Arc<Route>>,
     pub(crate) pools: Vec<Name>,
     pub(crate) settings: Settings,
     pub(crate) clock: Arc<dyn Clock>,
