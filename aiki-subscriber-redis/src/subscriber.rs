@@ -200,6 +200,11 @@ impl Subscriber for RedisSubscriber {
         Guarantees { redelivers_after: Some(self.timing.lease), waits: true }
     }
 
+    /// By what Redis said: a `receive` that waited in vain may have heard nothing from it.
+    fn since_answer(&self) -> Option<Duration> {
+        self.watched.health().since_read
+    }
+
     async fn close(&self) -> Result<(), SubscriberError> {
         self.intake.close();
         let mut ended = self.ended.lock().await;
