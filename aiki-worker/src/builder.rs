@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use aiki_core::name::Name;
@@ -21,9 +20,14 @@ use crate::config::{
 };
 use crate::executor::{ReplayExecutor, after_loss};
 use crate::lifecycle::{Control, Lifecycle};
+use crate::measure::Meter;
+use crate::pulse::Pulse;
 use crate::registry::Registry;
 use crate::status::Counters;
 use crate::worker::{Settings, Shared, Worker};
+
+/// How old the proof may be that a worker consumes.
+const DEFAULT_READINESS_LIMIT: Duration = Duration::from_secs(15);
 
 type Decorator = Box<dyn FnOnce(Arc<dyn WorkflowExecutor>) -> Arc<dyn WorkflowExecutor> + Send>;
 
@@ -41,6 +45,7 @@ pub struct WorkerBuilder {
     heartbeat_on_runtime: bool,
     fail_foreign_waits: bool,
     backup: bool,
+    readiness_limit: Duration,
 }
 
 impl WorkerBuilder {
@@ -57,6 +62,7 @@ impl WorkerBuilder {
             heartbeat_on_runtime: false,
             fail_foreign_waits: false,
             backup: true,
+            readiness_limit: DEFAULT_READINESS_LIMIT,
         }
     }
 
@@ -157,6 +163,13 @@ impl WorkerBuilder {
         self
     }
 
+    /// How old the proof may be that the worker consumes, before its [health](Worker::health) is not ready
+    /// any more. Default 15 s; longer than a `receive` of the subscriber may wait.
+    pub fn readiness_limit(mut self, limit: Duration) -> Self {
+        self.readiness_limit = limit;
+        self
+    }
+
     /// Fails a run whose handler has waited for a second for something that is not durable, instead
     /// of only warning.
     ///
@@ -183,10 +196,12 @@ impl WorkerBuilder {
         let claims = ClaimSubscriber::new(&self.client).owner(name.clone()).entropy(self.entropy.clone());
         let factory = self.subscriber.unwrap_or_else(|| Arc::new(claims.clone()));
         let lease = factory.claim_min_idle_time().unwrap_or(DEFAULT_LEASE);
+        let meter = Meter::of(&id);
         let (factory, route) = match self.backup && !factory.claims_from_server() {
             false => (factory, None),
             true => {
-                let backed = BackupSubscribers::new(factory, claims.lease(lease)).entropy(self.entropy.clone());
+                let backed = BackupSubscribers::new(factory, claims.lease(lease));
+                let backed = backed.entropy(self.entropy.clone()).meter(meter.clone());
                 let route = backed.route();
                 (Arc::new(backed) as Arc<dyn SubscriberFactory>, Some(route))
             }
@@ -202,6 +217,7 @@ impl WorkerBuilder {
             configured_heartbeat,
             graceful: self.config.graceful_shutdown_timeout(),
             heartbeat_on_runtime: self.heartbeat_on_runtime,
+            readiness_limit: self.readiness_limit,
         };
         let (registry, active) = (Arc::new(Registry::default()), Arc::new(ActiveRuns::new()));
         let own: Arc<dyn WorkflowExecutor> = Arc::new(ReplayExecutor {
@@ -213,6 +229,7 @@ impl WorkerBuilder {
             machine: MachineConfig { payload_limit: self.payload_limit, ..MachineConfig::default() },
             fail_foreign_waits: self.fail_foreign_waits,
             lost_clean_up: after_loss(lease),
+            meter: meter.clone(),
         });
         let executor = self.decorators.into_iter().fold(own, |inner, decorate| decorate(inner));
         Ok(Worker::from_shared(Shared {
@@ -231,7 +248,8 @@ impl WorkerBuilder {
             counters: Counters::default(),
             control: watch::Sender::new(Control::default()),
             lifecycle: Lifecycle::new(),
-            last_receive: AtomicU64::new(0),
+            pulse: Pulse::default(),
+            meter,
         }))
     }
 }

@@ -11,6 +11,7 @@
 //! | `heartbeat` | prolongs claims and deliveries on a thread of its own |
 //! | [`ClaimSubscriber`] | claims straight from the server, where there is no transport |
 //! | [`BackupSubscribers`] | does so while a transport is away |
+//! | [`WorkerStatus`], [`WorkerHealth`] | what can be seen of a worker; metrics with the feature `metrics` |
 //! | [`trace`] | all log lines and their fields |
 //!
 //! ```no_run
@@ -63,8 +64,11 @@ mod config;
 mod dispatcher;
 mod error;
 mod executor;
+mod health;
 mod heartbeat;
 mod lifecycle;
+mod measure;
+mod pulse;
 mod registry;
 mod report;
 mod session;
@@ -77,6 +81,9 @@ pub use builder::WorkerBuilder;
 pub use claim_subscriber::ClaimSubscriber;
 pub use config::{ConfigError, SubscriberConfig, WorkerConfig, WorkflowRunConfig};
 pub use error::WorkerError;
+pub use health::{Unready, WorkerHealth};
+#[cfg(feature = "metrics")]
+pub use measure::describe_metrics;
 pub use registry::RegistryHandle;
 pub use report::StopReport;
 pub use status::{ActiveRun, Totals, WorkerPhase, WorkerStatus};

@@ -14,6 +14,7 @@ use aiki_runtime::{Entropy, SystemEntropy};
 use async_trait::async_trait;
 use tokio::time::Instant;
 
+use crate::measure::Meter;
 use revival::Revival;
 pub(crate) use route::Route;
 use subscriber::Backed;
@@ -71,6 +72,11 @@ impl BackupSubscribers {
         self
     }
 
+    pub(crate) fn meter(mut self, meter: Meter) -> Self {
+        self.route = Arc::new(Route::new(meter));
+        self
+    }
+
     pub(crate) fn route(&self) -> Arc<Route> {
         self.route.clone()
     }
@@ -92,7 +98,8 @@ impl SubscriberFactory for BackupSubscribers {
     async fn subscribe(&self, subscription: Subscription) -> Result<Box<dyn Subscriber>, SubscriberError> {
         let worker = subscription.worker.clone();
         let backup = self.backup.subscribe(subscription.clone()).await?;
-        let mut revival = Revival::begin(self.primary.clone(), subscription, self.entropy.0.clone());
+        let mut revival =
+            Revival::begin(self.primary.clone(), subscription, self.entropy.0.clone(), self.route.clone());
         let mut turns = Turns::new(Instant::now());
         match revival.first().await {
             Ok(()) => {}

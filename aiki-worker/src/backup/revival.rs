@@ -9,6 +9,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use super::route::Route;
+use crate::measure::Through;
 use crate::{backoff, trace};
 
 /// How long a subscription waits for its primary before it begins with the backup.
@@ -30,10 +32,11 @@ impl Revival {
         factory: Arc<dyn SubscriberFactory>,
         subscription: Subscription,
         entropy: Arc<dyn Entropy>,
+        route: Arc<Route>,
     ) -> Self {
         let slot = Slot::default();
         let (tell, first) = oneshot::channel();
-        let attempts = tokio::spawn(attempt(factory, subscription, entropy, slot.clone(), tell));
+        let attempts = tokio::spawn(attempt(factory, subscription, entropy, route, slot.clone(), tell));
         Self { slot, attempts, first: Some(first) }
     }
 
@@ -68,6 +71,7 @@ async fn attempt(
     factory: Arc<dyn SubscriberFactory>,
     subscription: Subscription,
     entropy: Arc<dyn Entropy>,
+    route: Arc<Route>,
     slot: Slot,
     first: First,
 ) {
@@ -89,6 +93,7 @@ async fn attempt(
             Err(error) => error,
         };
         failures = failures.saturating_add(1);
+        route.failed(Through::Subscriber, &error);
         match first.take() {
             // Nobody may be waiting any more.
             Some(first) => drop(first.send(Err(error))),

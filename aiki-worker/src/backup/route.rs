@@ -3,6 +3,9 @@
 use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use aiki_core::SubscriberError;
+
+use crate::measure::{Meter, Through};
 use crate::trace;
 
 /// Shared by all subscriptions of one factory: the latest one writes it.
@@ -10,9 +13,19 @@ use crate::trace;
 pub(crate) struct Route {
     on_backup: AtomicBool,
     switches: AtomicU64,
+    meter: Meter,
 }
 
 impl Route {
+    pub(crate) fn new(meter: Meter) -> Self {
+        Self { meter, ..Self::default() }
+    }
+
+    /// One of the two failed.
+    pub(super) fn failed(&self, through: Through, error: &SubscriberError) {
+        self.meter.subscriber_error(through, error);
+    }
+
     pub(crate) fn is_on_backup(&self) -> bool {
         self.on_backup.load(Ordering::Relaxed)
     }
@@ -26,6 +39,7 @@ impl Route {
         if !self.on_backup.swap(true, Ordering::Relaxed) {
             self.switches.fetch_add(1, Ordering::Relaxed);
             trace::backup_begins(worker, error);
+            self.meter.on_backup(true);
         }
     }
 
@@ -33,6 +47,8 @@ impl Route {
     pub(super) fn to_primary(&self, worker: &str) {
         if self.on_backup.swap(false, Ordering::Relaxed) {
             trace::backup_ends(worker);
+            self.meter.on_backup(false);
+            self.meter.reconnected();
         }
     }
 }

@@ -14,6 +14,7 @@ use super::origin::{Origin, Sorted, sort};
 use super::revival::Revival;
 use super::route::Route;
 use super::turns::{Ask, Turns};
+use crate::measure::Through;
 
 type Received = Result<Vec<Delivery>, SubscriberError>;
 
@@ -48,6 +49,9 @@ impl Backed {
 
     fn primary_said(&self, primary: &dyn Subscriber, said: Received) -> Received {
         let now = Instant::now();
+        if let Err(error) = &said {
+            self.route.failed(Through::Subscriber, error);
+        }
         match said {
             Ok(deliveries) => {
                 let ago = primary.since_answer().unwrap_or_default();
@@ -70,6 +74,9 @@ impl Backed {
 
     fn backup_said(&self, said: Received) -> Received {
         let now = Instant::now();
+        if let Err(error) = &said {
+            self.route.failed(Through::Server, error);
+        }
         let mut turns = self.turns();
         match said {
             Ok(deliveries) => {

@@ -16,6 +16,7 @@ use aiki_runtime::Entropy;
 use async_trait::async_trait;
 
 use crate::active::{ActiveRuns, Watch};
+use crate::measure::Meter;
 use crate::registry::Registry;
 use crate::trace;
 pub(crate) use clean_up::after_loss;
@@ -34,6 +35,7 @@ pub(crate) struct ReplayExecutor {
     pub(crate) fail_foreign_waits: bool,
     /// How long bodies may clean up after the claim was lost.
     pub(crate) lost_clean_up: Duration,
+    pub(crate) meter: Meter,
 }
 
 #[async_trait]
