@@ -166,7 +166,8 @@ impl ServerClient for LocalClient {
         validate::items("workflows", request.workflows.len())?;
         validate::items("pools", request.pools.len())?;
         let (worker, lease) = (request.worker.clone(), request.lease);
-        let runs = self.server.lane.call(ClaimReadyRuns { namespace: self.namespace.clone(), request }).await?;
+        let (namespace, announcer) = (self.namespace.clone(), self.server.announcer.clone());
+        let runs = self.server.lane.call(ClaimReadyRuns { namespace, request, announcer }).await?;
         self.seen(&worker);
         let mut claimed = Vec::with_capacity(runs.len());
         for run in runs {

@@ -36,6 +36,7 @@ pub(crate) struct RedisSubscriber {
     broker: Broker,
     intake: Arc<Intake>,
     watched: Arc<Watched>,
+    began: Instant,
     /// How the loop ended; taken by the first `close`.
     ended: Mutex<Option<oneshot::Receiver<Result<(), SubscriberError>>>>,
 }
@@ -108,7 +109,7 @@ impl RedisSubscriber {
         };
         let broker = io.run(begin).await?;
         let watched = Arc::new(Watched { worker: consumer, intake: intake.clone(), counters });
-        Ok(Self { io, timing, broker, intake, watched, ended: Mutex::new(Some(end)) })
+        Ok(Self { io, timing, broker, intake, watched, began: Instant::now(), ended: Mutex::new(Some(end)) })
     }
 
     pub(crate) fn watched(&self) -> Weak<Watched> {
@@ -198,6 +199,12 @@ impl Subscriber for RedisSubscriber {
 
     fn guarantees(&self) -> Guarantees {
         Guarantees { redelivers_after: Some(self.timing.lease), waits: true }
+    }
+
+    /// By what Redis said: a `receive` that waited in vain may have heard nothing from it.
+    fn since_answer(&self) -> Option<Duration> {
+        // It answered when the subscription began.
+        Some(self.watched.health().since_read.unwrap_or_else(|| self.began.elapsed()))
     }
 
     async fn close(&self) -> Result<(), SubscriberError> {

@@ -46,16 +46,21 @@
 //! | work | [`Worker`], [`WorkerConfig`] |
 //! | start and wait | [`Client`], [`StartRun`], [`RunHandle`] |
 //! | host everything here | [`Server`] (feature `embedded`, on by default) |
+//! | let workers elsewhere have the runs | [`redis`] (feature `redis`) |
 //! | write a transport | [`subscriber`], [`publisher`] and the crate `aiki-conformance` |
 
 #[cfg(feature = "embedded")]
 mod embedded;
 mod error;
+#[cfg(feature = "redis")]
+pub mod redis;
 mod shutdown;
 mod subscribers;
 
 pub mod prelude;
 
+#[cfg(feature = "redis")]
+pub use aiki_client::ClientConfig;
 pub use aiki_core::*;
 pub use aiki_runtime::{Entropy, SeededEntropy, SystemClock, SystemEntropy, VirtualClock};
 pub use aiki_worker::{ConfigError, Limit, StopReport, Worker, WorkerBuilder, WorkerConfig, WorkerError, WorkerStatus};
