@@ -1,7 +1,8 @@
 //! A Redis to test against, and ways to trouble it.
 //!
-//! Where it comes from, in this order: `AIKI_TEST_REDIS_URL`; else `redis-server` from the `PATH` on a
-//! free port of its own. Containers would go between the two, in [`source`].
+//! Where it comes from, in this order: `AIKI_TEST_REDIS_URL`; else a container, when a Docker daemon answers; else
+//! `redis-server` from the `PATH` on a free port of its own. Tests that stop, kill or misconfigure Redis always use
+//! the last, a [`RedisServer`].
 
 mod proxy;
 mod server;
@@ -25,6 +26,15 @@ pub async fn connect(url: &str) -> Client {
         fred::types::Builder::from_config(Config::from_url(url).expect("a good URL")).build().expect("a client");
     client.init().await.expect("Redis answers");
     client
+}
+
+/// Whether somebody answers a PING there.
+pub(crate) async fn answers(url: &str) -> Result<(), fred::error::Error> {
+    let client = fred::types::Builder::from_config(Config::from_url(url)?).build()?;
+    let task = client.init().await?;
+    let answer = client.ping::<String>(None).await;
+    task.abort();
+    answer.map(drop)
 }
 
 /// Any command, given as words.
