@@ -4,10 +4,12 @@
 //! `redis-server` from the `PATH` on a free port of its own. Tests that stop, kill or misconfigure Redis always use
 //! the last, a [`RedisServer`].
 
+mod cluster;
 mod proxy;
 mod server;
 pub mod source;
 
+pub use cluster::RedisCluster;
 pub use proxy::{Mode, Proxy};
 pub use server::RedisServer;
 
