@@ -67,7 +67,7 @@
 //! On a cluster also `+cluster|slots`, and on every node.
 //!
 //! `maxmemory-policy noeviction`: another one may evict whole streams. What was published is then announced again by
-//! the server, later.
+//! the server, later. A warning and [`Health::eviction_policy`] say so when it is another one.
 //!
 //! # On a cluster
 //!
@@ -89,6 +89,7 @@
 mod broker;
 mod chance;
 mod classify;
+mod eviction;
 mod health;
 mod intake;
 mod io;

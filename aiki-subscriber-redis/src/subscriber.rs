@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 use crate::broker::Broker;
 use crate::chance;
 use crate::classify::Failure;
+use crate::eviction;
 use crate::health::{Counters, Health};
 use crate::intake::Intake;
 use crate::io::IoThread;
@@ -59,6 +60,7 @@ impl Watched {
             worker: self.worker.clone(),
             trouble,
             broken_streams,
+            eviction_policy: None,
             since_read: None,
             since_tick: Duration::ZERO,
             since_ping: None,
@@ -146,6 +148,7 @@ async fn begin(
         let mut pump = Pump::new(number, broker, reader, health, intake.clone(), counters.clone(), timing);
         pump.make_groups().await?;
         pump.try_everything().await?;
+        counters.note_eviction(eviction::policy(&pump.broker.control).await);
         pumps.push(pump);
     }
     let mut begun = Begun { brokers: Vec::new(), intake, ended: Vec::new() };

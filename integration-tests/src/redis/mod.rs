@@ -4,12 +4,15 @@
 //! `redis-server` from the `PATH` on a free port of its own. Tests that stop, kill or misconfigure Redis always use
 //! the last, a [`RedisServer`].
 
+pub mod bench;
 mod cluster;
+mod holder;
 mod proxy;
 mod server;
 pub mod source;
 
 pub use cluster::RedisCluster;
+pub use holder::Holder;
 pub use proxy::{Mode, Proxy};
 pub use server::RedisServer;
 
@@ -28,6 +31,13 @@ pub async fn connect(url: &str) -> Client {
         fred::types::Builder::from_config(Config::from_url(url).expect("a good URL")).build().expect("a client");
     client.init().await.expect("Redis answers");
     client
+}
+
+/// Sends a signal to a process.
+#[allow(clippy::expect_used)]
+fn signal(process: u32, signal: &str) {
+    let status = std::process::Command::new("kill").args([signal, &process.to_string()]).status().expect("kill exists");
+    assert!(status.success(), "kill {signal} failed");
 }
 
 /// Whether somebody answers a PING there.

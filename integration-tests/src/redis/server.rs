@@ -51,10 +51,19 @@ impl RedisServer {
     /// # Panics
     /// When it does not start.
     pub async fn restart(&mut self) {
+        self.restart_with(&[]).await;
+    }
+
+    /// The same, with further options for this time.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn restart_with(&mut self, more: &[&str]) {
         let process = Command::new("redis-server")
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"])
             .arg(self.directory.path())
             .args(&self.options)
+            .args(more)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -99,9 +108,7 @@ impl RedisServer {
     }
 
     fn signal(&self, signal: &str) {
-        let process = self.process.as_ref().expect("it runs");
-        let status = Command::new("kill").args([signal, &process.id().to_string()]).status().expect("kill exists");
-        assert!(status.success(), "kill {signal} failed");
+        super::signal(self.process.as_ref().expect("it runs").id(), signal);
     }
 }
 
