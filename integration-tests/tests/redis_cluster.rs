@@ -196,6 +196,28 @@ async fn a_node_that_dies_stops_only_its_own_pools() {
 }
 
 #[tokio::test]
+async fn a_replica_that_takes_over_is_found_with_everything_that_was_held() {
+    let mut bench = Bench::start().await;
+    bench.cluster.add_replica(1).await;
+    let worker = bench.subscribe("worker").await;
+    assert_eq!(bench.publish(0..3).await, []);
+    let held = collect(&*worker, 0..3).await;
+    let waited: u64 = command(&bench.cluster.admin(1).await, "WAIT 1 2000").await;
+    assert_eq!(waited, 1, "the replica has it too");
+    bench.cluster.nodes[1].kill();
+    let published = async {
+        while !bench.publish(4..5).await.is_empty() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let ((), fresh) = tokio::join!(published, collect(&*worker, [4]));
+    let receipts = receipts(&[held, fresh].concat());
+    assert_eq!(worker.heartbeat(&receipts).await.unwrap(), [DeliveryLease::Mine; 4]);
+    worker.ack(&receipts).await.unwrap();
+    assert_eq!(worker.heartbeat(&receipts).await.unwrap(), [DeliveryLease::Gone; 4]);
+}
+
+#[tokio::test]
 async fn a_database_other_than_the_first_is_refused_with_the_reason() {
     let bench = Bench::start().await;
     let url: RedisUrl = format!("{}/3", bench.cluster.nodes[0].url()).parse().unwrap();

@@ -207,7 +207,6 @@ impl Pump {
             Err(failure) if failure.trouble == Trouble::Busy => {
                 self.broker.hand_back(receipts, self.timing.lease_ms()).await
             }
-            Err(failure) if failure.trouble == Trouble::GroupLost => Ok(()),
             done => done,
         }
     }

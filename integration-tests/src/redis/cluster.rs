@@ -16,8 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Three nodes without replicas, each with a third of the hash slots. They end with this value.
 #[derive(Debug)]
 pub struct RedisCluster {
-    /// The nodes, in the order of their slots.
+    /// The nodes, in the order of their slots; then replicas.
     pub nodes: Vec<RedisServer>,
+    options: Vec<String>,
 }
 
 #[allow(clippy::expect_used)]
@@ -27,19 +28,12 @@ impl RedisCluster {
     /// # Panics
     /// When the processes cannot be started, or do not come to an agreement.
     pub async fn start(options: &[&str]) -> Self {
-        let mut nodes = Vec::new();
+        let mut cluster =
+            Self { nodes: Vec::new(), options: options.iter().map(|option| (*option).to_owned()).collect() };
         let mut buses = Vec::new();
         for _ in 0..3 {
-            let bus = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
-            let port = bus.to_string();
-            let mut all = vec!["--cluster-enabled", "yes", "--cluster-port", &port, "--cluster-node-timeout", "1000"];
-            // The others go on when one is away.
-            all.extend(["--cluster-require-full-coverage", "no"]);
-            all.extend(options);
-            nodes.push(RedisServer::start_with(&all).await);
-            buses.push(bus);
+            buses.push(cluster.add_node().await);
         }
-        let cluster = Self { nodes };
         for number in 0..cluster.nodes.len() {
             let admin = cluster.admin(number).await;
             let third = |number: usize| number as u16 * (SLOTS / 3);
@@ -65,6 +59,46 @@ impl RedisCluster {
         tokio::time::timeout(PATIENCE, agreed).await.expect("the nodes agree");
         println!("Redis: a cluster of three processes");
         cluster
+    }
+
+    /// Starts a process that knows no other yet, and answers with the port of its cluster bus.
+    async fn add_node(&mut self) -> u16 {
+        let bus = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
+        let port = bus.to_string();
+        let mut all = vec!["--cluster-enabled", "yes", "--cluster-port", &port, "--cluster-node-timeout", "1000"];
+        // The others go on when one is away.
+        all.extend(["--cluster-require-full-coverage", "no", "--repl-diskless-sync-delay", "0"]);
+        all.extend(self.options.iter().map(String::as_str));
+        self.nodes.push(RedisServer::start_with(&all).await);
+        bus
+    }
+
+    /// Adds a replica of a node, and waits until it could take over.
+    ///
+    /// # Panics
+    /// When it does not come so far.
+    pub async fn add_replica(&mut self, of: usize) {
+        let bus = self.add_node().await;
+        let primary = self.admin(of).await;
+        let replica = self.nodes.last().expect("it was added");
+        let admin = connect(&replica.url()).await;
+        let id: String = command(&primary, "CLUSTER MYID").await;
+        command::<Value>(&primary, &format!("CLUSTER MEET 127.0.0.1 {} {bus}", replica.port())).await;
+        let ready = async {
+            // It has to have heard of the primary first, and then of its data.
+            while !command::<String>(&admin, "CLUSTER NODES").await.contains(&id) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            command::<Value>(&admin, &format!("CLUSTER REPLICATE {id}")).await;
+            while !command::<String>(&admin, "INFO replication").await.contains("master_link_status:up") {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            let port = replica.port().to_string();
+            while !format!("{:?}", command::<Value>(&primary, "CLUSTER SLOTS").await).contains(&port) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, ready).await.expect("the replica is ready");
     }
 
     /// A plain connection to one node.
