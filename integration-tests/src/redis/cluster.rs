@@ -67,7 +67,9 @@ impl RedisCluster {
         let port = bus.to_string();
         let mut all = vec!["--cluster-enabled", "yes", "--cluster-port", &port, "--cluster-node-timeout", "1000"];
         // The others go on when one is away.
-        all.extend(["--cluster-require-full-coverage", "no", "--repl-diskless-sync-delay", "0"]);
+        all.extend(["--cluster-require-full-coverage", "no"]);
+        // Their defaults of seconds are for real networks.
+        all.extend(["--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"]);
         all.extend(self.options.iter().map(String::as_str));
         self.nodes.push(RedisServer::start_with(&all).await);
         bus
