@@ -57,6 +57,8 @@ mod subscribers;
 pub mod prelude;
 
 pub use aiki_core::*;
+#[cfg(feature = "macros")]
+pub use aiki_macros::{task, workflow};
 pub use aiki_runtime::{Entropy, SeededEntropy, SystemClock, SystemEntropy, VirtualClock};
 pub use aiki_worker::{ConfigError, StopReport, Worker, WorkerBuilder, WorkerConfig, WorkerError, WorkerStatus};
 #[cfg(feature = "embedded")]

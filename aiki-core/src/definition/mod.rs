@@ -1,9 +1,11 @@
 //! What users define: tasks, workflows and the registry that a worker serves.
 
+mod data;
 mod registry;
 mod task;
 mod workflow;
 
+pub use data::{Data, HandlerResult};
 pub use registry::{RegistryError, WorkflowRegistry};
 pub use task::Task;
 pub use workflow::{HandlerFuture, RegisteredWorkflow, Workflow, WorkflowVersion};

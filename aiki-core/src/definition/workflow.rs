@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::data::Data;
 use crate::client::{Client, StartRun};
 use crate::context::Run;
 use crate::failure::{ErrorObject, Failure, HandlerError};
@@ -69,8 +70,8 @@ impl Workflow {
     #[track_caller]
     pub fn version<I, O, E, F, Fut>(&self, version: impl AsRef<str>, handler: F) -> WorkflowVersion<I, O, E>
     where
-        I: Serialize + DeserializeOwned + Send + 'static,
-        O: Serialize + DeserializeOwned + Send + 'static,
+        I: Data,
+        O: Data,
         E: HandlerError,
         F: Fn(Run, I) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<O, E>> + Send + 'static,
@@ -125,7 +126,7 @@ impl<I, O, E> WorkflowVersion<I, O, E> {
     /// ```
     pub fn start(&self, client: &Client, input: I) -> StartRun<O, E>
     where
-        I: Serialize,
+        I: Data,
     {
         StartRun::new(client, self.key.clone(), self.retry.clone(), Payload::encode(&input))
     }
