@@ -73,9 +73,9 @@ pub(crate) struct Handler {
 /// Where the types of output and error are found.
 pub(crate) enum HandlerResult {
     /// `Result<Output, Error>`.
-    Plain { output: Type, error: Type },
+    Plain { output: Box<Type>, error: Box<Type> },
     /// An alias: the compiler has to look behind it.
-    Alias(Type),
+    Alias(Box<Type>),
 }
 
 impl Handler {
@@ -196,8 +196,10 @@ fn read_result(kind: Kind, signature: &Signature, errors: &mut Errors) -> Option
     }
     check_owned("the result", result, errors);
     Some(match result_arguments(result) {
-        Some((output, error)) => HandlerResult::Plain { output: output.clone(), error: error.clone() },
-        None => HandlerResult::Alias((**result).clone()),
+        Some((output, error)) => {
+            HandlerResult::Plain { output: Box::new(output.clone()), error: Box::new(error.clone()) }
+        }
+        None => HandlerResult::Alias(result.clone()),
     })
 }
 

@@ -40,6 +40,9 @@
 //! # Ok(()) }
 //! ```
 //!
+//! The same with attributes, which make a handle of a function's name: [`task`](macro@task),
+//! [`workflow`](macro@workflow) (feature `macros`, on by default).
+//!
 //! | to | use |
 //! |---|---|
 //! | define | [`Task`], [`Workflow`], [`RetryStrategy`], [`Failure`] |

@@ -142,7 +142,7 @@ async fn a_workflow_by_attribute_runs_sleeps_and_retries() {
 #[tokio::test(start_paused = true)]
 async fn code_by_hand_goes_on_with_the_record_of_code_by_attribute() {
     let house = House::new().await;
-    let worker = house.serve(&order_processing);
+    let worker = house.serve(order_processing);
     let handle = order_processing.start(&house.server.client(), an_order(100)).await.unwrap();
     tokio::time::sleep(Duration::from_secs(60)).await;
     stop(worker).await;
@@ -170,6 +170,7 @@ async fn a_task_is_called_without_a_run() {
 }
 
 #[test]
+#[allow(clippy::needless_borrows_for_generic_args, reason = "a habit from definitions by hand")]
 fn a_handle_goes_where_the_definition_goes() {
     fn borrowed<I, O, E>(task: &Task<I, O, E>) -> &str {
         task.name()

@@ -8,10 +8,9 @@ use serde::de::DeserializeOwned;
 /// Nobody needs to implement it: it holds for everything that is `Send`, owns its data and derives
 /// `Serialize` and `Deserialize`.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be an input or output of a task or workflow, because it cannot be written as JSON and \
-               read back",
-    label = "derive `serde::Serialize` and `serde::Deserialize` for this",
-    note = "inputs and outputs implement `serde::Serialize` and `serde::Deserialize`, are `Send` and own their data"
+    message = "`{Self}` cannot be an input or output of a task or workflow: it has to implement `serde::Serialize` and \
+               `serde::Deserialize`, be `Send` and own its data",
+    label = "`{Self}` lacks one of them: is it `#[derive(Serialize, Deserialize)]`?"
 )]
 pub trait Data: Serialize + DeserializeOwned + Send + 'static {}
 

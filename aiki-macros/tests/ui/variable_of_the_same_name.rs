@@ -8,7 +8,7 @@ async fn charge(cents: u64) -> Result<u64, Failure> {
 #[aiki::workflow(version = "1.0.0")]
 async fn checkout(run: Run, cents: u64) -> Result<u64, Failure> {
     let charge = charge.start(&run, cents).await?;
-    Ok(charge)
+    Ok(cents)
 }
 
 fn main() {}
