@@ -40,6 +40,9 @@
 //! # Ok(()) }
 //! ```
 //!
+//! The same with attributes, which make a handle of a function's name: [`task`](macro@task),
+//! [`workflow`](macro@workflow) (feature `macros`, on by default).
+//!
 //! | to | use |
 //! |---|---|
 //! | define | [`Task`], [`Workflow`], [`RetryStrategy`], [`Failure`] |
@@ -62,6 +65,8 @@ pub mod prelude;
 #[cfg(feature = "redis")]
 pub use aiki_client::ClientConfig;
 pub use aiki_core::*;
+#[cfg(feature = "macros")]
+pub use aiki_macros::{task, workflow};
 pub use aiki_runtime::{Entropy, SeededEntropy, SystemClock, SystemEntropy, VirtualClock};
 pub use aiki_worker::{ConfigError, Limit, StopReport, Worker, WorkerBuilder, WorkerConfig, WorkerError, WorkerStatus};
 #[cfg(feature = "embedded")]
