@@ -48,6 +48,7 @@
 //! | define | [`Task`], [`Workflow`], [`RetryStrategy`], [`Failure`] |
 //! | work | [`Worker`], [`WorkerConfig`] |
 //! | start and wait | [`Client`], [`StartRun`], [`RunHandle`] |
+//! | start by the calendar | [`Schedule`], [`ScheduleHandle`], [`OverlapPolicy`] |
 //! | host everything here | [`Server`] (feature `embedded`, on by default) |
 //! | let workers elsewhere have the runs | [`redis`] (feature `redis`) |
 //! | write a transport | [`subscriber`], [`publisher`] and the crate `aiki-conformance` |
@@ -74,6 +75,11 @@ pub use embedded::{Server, ServerBuilder};
 pub use error::Error;
 pub use shutdown::shutdown_signal;
 pub use subscribers::SubscriberTypes;
+
+/// The program in the page about schedules runs.
+#[cfg(all(doctest, feature = "embedded"))]
+#[doc = include_str!("../../docs/schedules.md")]
+struct Schedules;
 
 /// The README's program compiles.
 #[cfg(doctest)]

@@ -7,4 +7,5 @@ pub mod control;
 pub mod create;
 pub mod reading;
 pub mod report;
+pub mod schedules;
 pub mod timers;

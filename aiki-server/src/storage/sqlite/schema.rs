@@ -50,6 +50,23 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (run, mark)
     ) STRICT, WITHOUT ROWID;
 ",
+    "
+    CREATE TABLE schedules (
+        id BLOB NOT NULL UNIQUE,          -- 16 bytes that sort by creation
+        version INTEGER NOT NULL,         -- counts the writes of the row
+        namespace TEXT NOT NULL,
+        definition_hash TEXT NOT NULL,
+        reference_id TEXT,
+        created_at INTEGER NOT NULL,      -- ms since the epoch
+        due_at INTEGER,                   -- set while the schedule is active
+        head TEXT NOT NULL,               -- JSON, all but the input
+        input TEXT                        -- JSON; never changes
+    ) STRICT;
+    CREATE UNIQUE INDEX schedules_definition ON schedules (namespace, definition_hash);
+    CREATE UNIQUE INDEX schedules_reference ON schedules (namespace, reference_id) WHERE reference_id IS NOT NULL;
+    CREATE INDEX schedules_listed ON schedules (namespace, created_at, id);
+    CREATE INDEX schedules_due ON schedules (due_at, id) WHERE due_at IS NOT NULL;
+",
 ];
 
 /// The latest schema.
