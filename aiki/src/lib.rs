@@ -47,11 +47,14 @@
 //! | start and wait | [`Client`], [`StartRun`], [`RunHandle`] |
 //! | host everything here | [`Server`] (feature `embedded`, on by default) |
 //! | let workers elsewhere have the runs | [`redis`] (feature `redis`) |
+//! | see how it goes | [`Worker::health`], [`Worker::status`], metrics (features `metrics` and `prometheus`) |
 //! | write a transport | [`subscriber`], [`publisher`] and the crate `aiki-conformance` |
 
 #[cfg(feature = "embedded")]
 mod embedded;
 mod error;
+#[cfg(feature = "prometheus")]
+pub mod prometheus;
 #[cfg(feature = "redis")]
 pub mod redis;
 mod shutdown;
@@ -63,7 +66,9 @@ pub mod prelude;
 pub use aiki_client::ClientConfig;
 pub use aiki_core::*;
 pub use aiki_runtime::{Entropy, SeededEntropy, SystemClock, SystemEntropy, VirtualClock};
-pub use aiki_worker::{ConfigError, StopReport, Worker, WorkerBuilder, WorkerConfig, WorkerError, WorkerStatus};
+pub use aiki_worker::{
+    ConfigError, StopReport, Unready, Worker, WorkerBuilder, WorkerConfig, WorkerError, WorkerHealth, WorkerStatus,
+};
 #[cfg(feature = "embedded")]
 pub use embedded::{Server, ServerBuilder};
 pub use error::Error;
