@@ -217,7 +217,7 @@ fn the_run_of_an_occurrence_is_queued_at_revision_0_under_its_reference() {
     assert_eq!(run.state_transition_id(), run.id.transition(0));
     let folded = aiki_core::RunRecord::fold(&run, entries.clone());
     assert_eq!((folded.schedule, folded.input), (Some(record.id), record.input));
-    assert_eq!(aiki_core::run::record::transitions(run, entries).len(), 1);
+    assert_eq!(aiki_core::run::record::transitions(&run, entries).len(), 1);
 }
 
 #[test]

@@ -51,11 +51,14 @@
 //! | start by the calendar | [`Schedule`], [`ScheduleHandle`], [`OverlapPolicy`] |
 //! | host everything here | [`Server`] (feature `embedded`, on by default) |
 //! | let workers elsewhere have the runs | [`redis`] (feature `redis`) |
+//! | see how it goes | [`Worker::health`], [`Worker::status`], metrics (features `metrics` and `prometheus`) |
 //! | write a transport | [`subscriber`], [`publisher`] and the crate `aiki-conformance` |
 
 #[cfg(feature = "embedded")]
 mod embedded;
 mod error;
+#[cfg(feature = "prometheus")]
+pub mod prometheus;
 #[cfg(feature = "redis")]
 pub mod redis;
 mod shutdown;
@@ -69,7 +72,10 @@ pub use aiki_core::*;
 #[cfg(feature = "macros")]
 pub use aiki_macros::{task, workflow};
 pub use aiki_runtime::{Entropy, SeededEntropy, SystemClock, SystemEntropy, VirtualClock};
-pub use aiki_worker::{ConfigError, Limit, StopReport, Worker, WorkerBuilder, WorkerConfig, WorkerError, WorkerStatus};
+pub use aiki_worker::{
+    ConfigError, Limit, StopReport, Unready, Worker, WorkerBuilder, WorkerConfig, WorkerError, WorkerHealth,
+    WorkerStatus,
+};
 #[cfg(feature = "embedded")]
 pub use embedded::{Server, ServerBuilder};
 pub use error::Error;
