@@ -30,7 +30,7 @@ fn build(kind: Kind, options: Options, item: TokenStream, errors: &mut Errors) -
     if options.name.is_none() {
         name::check(&name).unwrap_or_else(|error| errors.add(error));
     }
-    if kind == Kind::Workflow && options.version.is_none() && errors.0.is_none() {
+    if kind == Kind::Workflow && !options.is_given("version") {
         errors.at(Span::call_site(), "a workflow needs a version: write `#[aiki::workflow(version = \"1.0.0\")]`");
     }
     let handler = handler?;
@@ -55,6 +55,7 @@ impl Handle {
         let define = self.define(&krate);
         let span = self.span();
         let handle = quote_spanned!(span=> #visibility struct #ident;);
+        let target = quote_spanned!(span=> type Target = #definition;);
         let deprecated = for_handle.iter().any(|one| one.path().is_ident("deprecated"));
         let deprecated = deprecated.then(|| quote!(#[allow(deprecated)]));
         let registered = (self.kind == Kind::Workflow).then(|| registered(&krate, ident, deprecated.as_ref()));
@@ -74,7 +75,7 @@ impl Handle {
             #[allow(unused_braces)]
             #[automatically_derived]
             impl ::core::ops::Deref for #ident {
-                type Target = #definition;
+                #target
                 fn deref(&self) -> &Self::Target {
                     static __AIKI_DEFINITION: ::std::sync::LazyLock<#definition> = ::std::sync::LazyLock::new(|| #define);
                     &__AIKI_DEFINITION

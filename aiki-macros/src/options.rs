@@ -17,6 +17,8 @@ pub(crate) struct Options {
     pub(crate) retry: Option<Retry>,
     pub(crate) retry_if: Option<Expr>,
     pub(crate) krate: Option<Path>,
+    /// The options that were named, readable or not.
+    given: Vec<Ident>,
 }
 
 /// An option: its name, and how its value is read.
@@ -46,9 +48,8 @@ impl Options {
         let mut options = Self::default();
         let mut errors = Errors(None);
         let read = |input: ParseStream<'_>| {
-            let mut given = Vec::new();
             while !input.is_empty() {
-                if let Err(error) = parse_option(&mut options, &mut given, input, known) {
+                if let Err(error) = parse_option(&mut options, input, known) {
                     errors.add(error);
                     skip_option(input);
                 }
@@ -66,18 +67,21 @@ impl Options {
         (options, errors.0)
     }
 
+    /// Whether the option was named, with a value that could be read or not.
+    pub(crate) fn is_given<N: ?Sized>(&self, name: &N) -> bool
+    where
+        Ident: PartialEq<N>,
+    {
+        self.given.iter().any(|given| given == name)
+    }
+
     /// The path under which the program knows Aiki.
     pub(crate) fn krate(&self) -> Path {
         self.krate.clone().unwrap_or_else(|| syn::parse_quote!(::aiki))
     }
 }
 
-fn parse_option(
-    options: &mut Options,
-    given: &mut Vec<Ident>,
-    input: ParseStream<'_>,
-    known: &[OptionSpec],
-) -> syn::Result<()> {
+fn parse_option(options: &mut Options, input: ParseStream<'_>, known: &[OptionSpec]) -> syn::Result<()> {
     let list = || known.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     let option = input
         .call(Ident::parse_any)
@@ -86,14 +90,14 @@ fn parse_option(
         let problem = format!("`{option}` is not an option here: there are {}", list());
         return Err(syn::Error::new(option.span(), problem));
     };
-    if given.contains(&option) {
+    if options.is_given(&option) {
         return Err(syn::Error::new(option.span(), format!("`{option}` is given twice")));
     }
     if !input.peek(Token![=]) {
         return Err(syn::Error::new(option.span(), format!("`{option}` has no value: write `{option} = ...`")));
     }
     input.parse::<Token![=]>()?;
-    given.push(option);
+    options.given.push(option);
     read(options, input)
 }
 

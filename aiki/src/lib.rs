@@ -40,8 +40,8 @@
 //! # Ok(()) }
 //! ```
 //!
-//! The same with attributes, which make a handle of a function's name: [`task`](macro@task),
-//! [`workflow`](macro@workflow) (feature `macros`, on by default).
+//! The attributes `#[aiki::task]` and `#[aiki::workflow]` (feature `macros`, on by default) make the same of plain
+//! functions, without closures and clones.
 //!
 //! | to | use |
 //! |---|---|
