@@ -1,9 +1,8 @@
 //! Where the server is, and how to reach Redis.
 
-use std::fmt;
-
 use serde::Deserialize;
 
+use crate::redis::RedisConfig;
 use crate::secret::Secret;
 
 /// A client's configuration, in the documented camelCase.
@@ -18,33 +17,6 @@ pub struct ClientConfig {
     /// Redis, for workers that subscribe through it.
     #[serde(default)]
     pub redis: Option<RedisConfig>,
-}
-
-/// How to reach Redis.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct RedisConfig {
-    /// The host.
-    pub host: String,
-    /// The port.
-    #[serde(default = "default_redis_port")]
-    pub port: u16,
-    /// The password.
-    #[serde(default)]
-    pub password: Option<Secret>,
-    /// The number of the database.
-    #[serde(default)]
-    pub db: u8,
-}
-
-fn default_redis_port() -> u16 {
-    6379
-}
-
-impl fmt::Debug for RedisConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RedisConfig({}:{}/{})", self.host, self.port, self.db)
-    }
 }
 
 /// A configuration that cannot be used.

@@ -13,7 +13,9 @@
 //! ```
 
 mod config;
+mod redis;
 mod secret;
 
-pub use config::{ClientConfig, ConfigError, RedisConfig};
+pub use config::{ClientConfig, ConfigError};
+pub use redis::{RedisAddress, RedisConfig};
 pub use secret::Secret;

@@ -265,7 +265,8 @@ pub trait ServerClient: Send + Sync + 'static {
     /// Claims delivered runs. The answers are in the order of the request.
     async fn claim_runs(&self, request: ClaimRuns) -> Result<Vec<ClaimOutcome>, ServerError>;
 
-    /// Claims whatever is ready, the most urgent and then the oldest first.
+    /// Claims whatever is ready, the most urgent and then the oldest first. A run that was announced is
+    /// left for a second to those who listen.
     async fn claim_ready(&self, request: ClaimReady) -> Result<Vec<ClaimedRun>, ServerError>;
 
     /// Prolongs claims by another lease. The answers are in the order of the request.

@@ -124,6 +124,15 @@ pub trait Subscriber: Send + Sync + 'static {
     /// What this subscriber promises.
     fn guarantees(&self) -> Guarantees;
 
+    /// Time since the transport itself last answered a question for deliveries. `None`: nobody knows; then
+    /// each `receive` that succeeds counts as an answer.
+    ///
+    /// For a subscriber whose `receive` may return empty-handed by a timer of its own, without the
+    /// transport having said anything.
+    fn since_answer(&self) -> Option<Duration> {
+        None
+    }
+
     /// Ends the subscription: what is held is handed back, whoever waits in `receive` gets
     /// [`SubscriberError::Closed`].
     ///
@@ -145,6 +154,12 @@ pub trait SubscriberFactory: fmt::Debug + Send + Sync + 'static {
     /// The time after which an abandoned delivery goes to another worker, if the transport has one.
     /// The worker's heartbeat must be faster: at most half of it.
     fn claim_min_idle_time(&self) -> Option<Duration>;
+
+    /// Whether runs are claimed from the server itself, without a transport that could be away. A worker
+    /// with any other subscriber has one of these as its backup.
+    fn claims_from_server(&self) -> bool {
+        false
+    }
 }
 
 #[async_trait]
@@ -155,5 +170,9 @@ impl<F: SubscriberFactory + ?Sized> SubscriberFactory for std::sync::Arc<F> {
 
     fn claim_min_idle_time(&self) -> Option<Duration> {
         (**self).claim_min_idle_time()
+    }
+
+    fn claims_from_server(&self) -> bool {
+        (**self).claims_from_server()
     }
 }

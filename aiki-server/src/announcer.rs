@@ -1,6 +1,6 @@
 //! Announces ready runs through the publisher.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,6 +25,10 @@ const QUEUE_LIMIT: usize = 100_000;
 /// run is announced by its age, it is left to that.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long it is remembered that a run could not be announced. Afterwards it is old enough to be given
+/// to whoever asks.
+const MISSED_MEMORY: Duration = Duration::from_secs(2);
+
 /// A run to be announced.
 #[derive(Debug)]
 struct Waiting {
@@ -40,11 +44,19 @@ struct Failed {
     next: u64,
 }
 
+/// Runs that could not be announced a moment ago. Never more than [`QUEUE_LIMIT`].
+#[derive(Debug, Default)]
+struct Missed {
+    runs: HashSet<RunId>,
+    by_time: VecDeque<(Instant, RunId)>,
+}
+
 /// Ready runs on their way to the publisher.
 #[derive(Debug, Default)]
 pub(crate) struct Announcer {
     waiting: Mutex<VecDeque<ReadyRun>>,
     filled: Notify,
+    missed: Mutex<Missed>,
 }
 
 impl Announcer {
@@ -66,6 +78,15 @@ impl Announcer {
         if dropped > 0 {
             tracing::warn!(dropped, "too many runs wait to be announced; they are announced later by their age");
         }
+    }
+
+    /// Whether those who listen have heard of the run, or are about to: its last announcement did not fail.
+    pub(crate) fn has_announced(&self, run: RunId) -> bool {
+        !self.missed().runs.contains(&run)
+    }
+
+    fn missed(&self) -> MutexGuard<'_, Missed> {
+        self.missed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is to be announced next: failed ones whose time has come, then new ones.
@@ -123,10 +144,50 @@ impl Announcer {
         let mut failed = Failed::default();
         loop {
             let batch = self.next_batch(&mut failed).await;
-            publish(&*publisher, batch, &mut failed).await;
+            self.publish(&*publisher, batch, &mut failed).await;
             if let Some(after) = more {
                 more = self.load(&readers, after).await;
             }
+        }
+    }
+
+    async fn publish(&self, publisher: &dyn Publisher, batch: Vec<Waiting>, failed: &mut Failed) {
+        let runs: Vec<_> = batch.iter().map(|waiting| waiting.run.clone()).collect();
+        let report = publish_guarded(publisher, &runs).await;
+        self.missed().note(&runs, &report);
+        let Some((run, reason)) = report.failed.first() else { return };
+        let count = report.failed.len();
+        let mut batch: HashMap<_, _> = batch.into_iter().map(|waiting| (waiting.run.id, waiting)).collect();
+        let again = report.failed.iter().filter_map(|(run, _)| batch.remove(run));
+        let again = again.map(|waiting| failed.keep(waiting)).filter(|kept| *kept).count();
+        tracing::warn!(
+            failed = count,
+            again,
+            %run,
+            reason,
+            "runs could not be announced; most are tried again soon, the rest is announced by its age"
+        );
+    }
+}
+
+impl Missed {
+    /// Takes note of what became of a batch.
+    fn note(&mut self, runs: &[ReadyRun], report: &PublishReport) {
+        let now = Instant::now();
+        while let Some((at, run)) = self.by_time.front().copied()
+            && (now.duration_since(at) >= MISSED_MEMORY || self.by_time.len() >= QUEUE_LIMIT)
+        {
+            self.by_time.pop_front();
+            self.runs.remove(&run);
+        }
+        if !self.runs.is_empty() {
+            for run in runs {
+                self.runs.remove(&run.id);
+            }
+        }
+        for (run, _) in &report.failed {
+            self.runs.insert(*run);
+            self.by_time.push_back((now, *run));
         }
     }
 }
@@ -157,23 +218,6 @@ impl Failed {
         self.by_time.insert((Instant::now() + pause, self.next), Waiting { run, pause: pause * 2 });
         true
     }
-}
-
-async fn publish(publisher: &dyn Publisher, batch: Vec<Waiting>, failed: &mut Failed) {
-    let runs: Vec<_> = batch.iter().map(|waiting| waiting.run.clone()).collect();
-    let report = publish_guarded(publisher, &runs).await;
-    let Some((run, reason)) = report.failed.first() else { return };
-    let count = report.failed.len();
-    let mut batch: HashMap<_, _> = batch.into_iter().map(|waiting| (waiting.run.id, waiting)).collect();
-    let again = report.failed.iter().filter_map(|(run, _)| batch.remove(run));
-    let again = again.map(|waiting| failed.keep(waiting)).filter(|kept| *kept).count();
-    tracing::warn!(
-        failed = count,
-        again,
-        %run,
-        reason,
-        "runs could not be announced; most are tried again soon, the rest is announced by its age"
-    );
 }
 
 /// A publisher that panics has announced nothing.

@@ -176,7 +176,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Announces ready runs to workers. Without one, workers have to ask for ready runs.
+    /// Announces ready runs to workers. Without one, workers have to ask for ready runs; with one, they
+    /// may still ask, and get what could not be announced at once and the rest after a second.
     pub fn publisher(mut self, publisher: Arc<dyn Publisher>) -> Self {
         self.publisher = Some(publisher);
         self
@@ -239,6 +240,7 @@ impl ServerBuilder {
             timer: Arc::clone(&effects.timer),
             watchers: Arc::clone(&effects.watchers),
             workers: Arc::clone(&effects.workers),
+            announcer: effects.announcer.clone(),
             payload_limit: self.payload_limit,
             history_limit: self.history_limit,
             closed: watch::Sender::new(false),

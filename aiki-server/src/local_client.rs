@@ -167,7 +167,8 @@ impl ServerClient for LocalClient {
         validate::items("workflows", request.workflows.len())?;
         validate::items("pools", request.pools.len())?;
         let (worker, lease) = (request.worker.clone(), request.lease);
-        let runs = self.server.lane.call(ClaimReadyRuns { namespace: self.namespace.clone(), request }).await?;
+        let (namespace, announcer) = (self.namespace.clone(), self.server.announcer.clone());
+        let runs = self.server.lane.call(ClaimReadyRuns { namespace, request, announcer }).await?;
         self.seen(&worker);
         let mut claimed = Vec::with_capacity(runs.len());
         for run in runs {
@@ -285,7 +286,6 @@ impl ServerClient for LocalClient {
             () = tokio::time::sleep(timeout) => Ok(Vec::new()),
         }
     }
-
     async fn activate_schedule(&self, request: ActivateSchedule) -> Result<ScheduleRecord, ServerError> {
         let (calendar, hashes) = validate::schedule(&request, self.server.payload_limit)?;
         let namespace = self.namespace.clone();

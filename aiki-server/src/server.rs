@@ -7,6 +7,7 @@ use aiki_core::{Client, Clock, Name, ServerError};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::announcer::Announcer;
 use crate::builder::ServerBuilder;
 use crate::lane::LaneHandle;
 use crate::local_client::LocalClient;
@@ -26,6 +27,7 @@ pub(crate) struct Inner {
     pub(crate) timer: Arc<Timer>,
     pub(crate) watchers: Arc<Watchers>,
     pub(crate) workers: Arc<Workers>,
+    pub(crate) announcer: Option<Arc<Announcer>>,
     pub(crate) payload_limit: usize,
     pub(crate) history_limit: u32,
     pub(crate) closed: watch::Sender<bool>,

@@ -78,6 +78,12 @@ pub(crate) fn create(request: &CreateRun, payload_limit: usize, now: Timestamp) 
     Payload::check_size(request.input.as_ref(), payload_limit).map_err(invalid)
 }
 
+pub(crate) fn event(event: &EventMessage, payload_limit: usize) -> Result<(), ServerError> {
+    name("the event's name", &event.name)?;
+    event.reference_id.iter().try_for_each(|id| name("the event's reference id", id))?;
+    Payload::check_size(event.data.as_ref(), payload_limit).map_err(invalid)
+}
+
 fn options(options: &RunOptions) -> Result<(), ServerError> {
     options.retry.iter().try_for_each(|retry| retry.validate().map_err(invalid))?;
     options.pool.iter().try_for_each(|pool| name("the pool's name", pool.as_str()))
@@ -103,12 +109,6 @@ pub(crate) fn schedule(
     }
     let calendar = Calendar::new(&request.spec).map_err(invalid)?;
     Ok((calendar, request.definition_hashes().map_err(invalid)?))
-}
-
-pub(crate) fn event(event: &EventMessage, payload_limit: usize) -> Result<(), ServerError> {
-    name("the event's name", &event.name)?;
-    event.reference_id.iter().try_for_each(|id| name("the event's reference id", id))?;
-    Payload::check_size(event.data.as_ref(), payload_limit).map_err(invalid)
 }
 
 pub(crate) fn report(report: &Report, payload_limit: usize) -> Result<(), ServerError> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use aiki_conformance::server::{Recorder, create};
+use aiki_conformance::server::{Recorder, create, ready_request};
 use aiki_core::{PublishReport, Publisher, ReadyRun};
 use aiki_runtime::VirtualClock;
 use aiki_server::Server;
@@ -87,4 +87,36 @@ async fn a_publisher_that_is_away_for_long_is_not_pressed() {
     let tries = usize::MAX - publisher.left.load(Ordering::SeqCst);
     // Some twenty announcements by age in the hour, each of them tried a handful of times.
     assert!((50..200).contains(&tries), "{tries}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_could_not_be_announced_is_given_at_once() {
+    let publisher = Flaky::new(Trouble::Refuse, 1);
+    let server = serve(&publisher).await;
+    let client = server.client();
+    let run = create(&client).await;
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert_eq!(publisher.recorder.count(run), 0);
+    // Announced runs beside it are left to those who listen.
+    let announced = create(&client).await;
+    publisher.recorder.announced(announced, 1).await;
+    let claimed = client.server().claim_ready(ready_request("w", 10)).await.unwrap();
+    assert_eq!(claimed.iter().map(|claimed| claimed.record.id).collect::<Vec<_>>(), [run]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_was_announced_at_last_is_left_to_those_who_listen() {
+    let publisher = Flaky::new(Trouble::Refuse, 1);
+    let server = serve(&publisher).await;
+    let run = create(&server.client()).await;
+    publisher.recorder.announced(run, 1).await;
+    assert_eq!(server.client().server().claim_ready(ready_request("w", 10)).await.unwrap(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_publisher_every_ready_run_is_given_at_once() {
+    let server = Server::builder().clock(Arc::new(VirtualClock::default())).start().await.unwrap();
+    let run = create(&server.client()).await;
+    let claimed = server.client().server().claim_ready(ready_request("w", 10)).await.unwrap();
+    assert_eq!(claimed.iter().map(|claimed| claimed.record.id).collect::<Vec<_>>(), [run]);
 }

@@ -47,6 +47,7 @@ async fn a_claim_is_granted_beside_a_history_that_cannot_be_read() {
 
     let second = Sqlite::open(&path, clock).await;
     let client = second.client();
+    second.advance(Duration::from_secs(1)).await;
     let claimed = client.server().claim_ready(ready_request("w", 10)).await.unwrap();
     assert_eq!(claimed.iter().map(|claimed| claimed.record.id).collect::<Vec<_>>(), [good]);
     // The bad one waits for its lease to lapse: it does not go round in a circle.
@@ -74,6 +75,7 @@ async fn claims_and_leases_go_on_beside_a_head_that_cannot_be_read() {
     let second = Sqlite::open(&path, clock).await;
     let client = second.client();
     second.recorder().announced(good, 1).await;
+    second.advance(Duration::from_secs(1)).await;
     // The unreadable ones come first in the order, but do not take its place.
     let claimed = client.server().claim_ready(ready_request("w", 1)).await.unwrap();
     assert_eq!(claimed.iter().map(|claimed| claimed.record.id).collect::<Vec<_>>(), [good]);

@@ -18,8 +18,8 @@ pub(crate) enum Trouble {
     WrongType,
     /// A script is not cached.
     NoScript,
-    /// A cluster, which this crate cannot use yet.
-    Cluster,
+    /// Another node of the cluster has it. The text says which.
+    Moved,
     /// The connection is lost, or what was asked got no answer.
     Connection,
     /// Anything else that Redis says.
@@ -40,16 +40,13 @@ impl Failure {
 
     /// Whether the connection is good for nothing any more.
     pub(crate) fn ends_connection(&self) -> bool {
-        matches!(self.trouble, Trouble::Connection | Trouble::WrongServer)
+        matches!(self.trouble, Trouble::Connection | Trouble::WrongServer | Trouble::Moved)
     }
 
     /// For whoever just connects: some troubles are nothing that waiting mends.
     pub(crate) fn at_start(self) -> SubscriberError {
         match self.trouble {
             Trouble::Refused => SubscriberError::Misconfigured(self.text),
-            Trouble::Cluster => {
-                SubscriberError::Misconfigured(format!("Redis Cluster is not supported: {}", self.text))
-            }
             _ => SubscriberError::Unavailable(self.text),
         }
     }
@@ -92,13 +89,15 @@ pub(crate) fn classify(error: &Error) -> Trouble {
 pub(crate) fn classify_text(text: &str) -> Trouble {
     match text.split_whitespace().next().unwrap_or_default() {
         "NOGROUP" | "UNBLOCKED" => Trouble::GroupLost,
-        "LOADING" | "MISCONF" | "OOM" | "BUSY" | "TRYAGAIN" | "NOREPLICAS" => Trouble::Busy,
+        // `ASK` and `TRYAGAIN` end with the move of a hash slot.
+        "LOADING" | "MISCONF" | "OOM" | "BUSY" | "TRYAGAIN" | "NOREPLICAS" | "CLUSTERDOWN" | "ASK" => Trouble::Busy,
         "READONLY" | "MASTERDOWN" => Trouble::WrongServer,
         "NOAUTH" | "WRONGPASS" | "NOPERM" => Trouble::Refused,
         "WRONGTYPE" => Trouble::WrongType,
         "NOSCRIPT" => Trouble::NoScript,
-        "MOVED" | "ASK" | "CLUSTERDOWN" | "CROSSSLOT" => Trouble::Cluster,
+        "MOVED" => Trouble::Moved,
         // A command that a script may not call (the wording of 7 and of 6).
+        _ if text.contains("SELECT is not allowed in cluster mode") => Trouble::Refused,
         _ if text.contains("ACL failure") || text.contains("can't run this command") => Trouble::Refused,
         _ => Trouble::Other,
     }
@@ -121,7 +120,9 @@ mod tests {
             ("NOPERM this user has no permissions to run the 'xclaim' command", Trouble::Refused),
             ("ERR ACL failure in script: User x has no permissions to run the 'xclaim' command", Trouble::Refused),
             ("WRONGTYPE Operation against a key holding the wrong kind of value", Trouble::WrongType),
-            ("MOVED 3999 127.0.0.1:6381", Trouble::Cluster),
+            ("MOVED 3999 127.0.0.1:6381", Trouble::Moved),
+            ("CLUSTERDOWN The cluster is down", Trouble::Busy),
+            ("ERR SELECT is not allowed in cluster mode", Trouble::Refused),
             ("ERR unknown command 'XFOO'", Trouble::Other),
         ];
         for (text, trouble) in cases {

@@ -33,6 +33,9 @@ pub struct Health {
     pub trouble: Option<String>,
     /// Streams that hold something else than a stream and are left alone.
     pub broken_streams: Vec<String>,
+    /// The `maxmemory-policy` of Redis if it is not `noeviction`: when memory is short it may delete streams, and their runs
+    /// wait until the server announces them again.
+    pub eviction_policy: Option<String>,
     /// Time since Redis last answered a question for deliveries.
     pub since_read: Option<Duration>,
     /// Time since the reading loop last went round. Longer than twice the block time and a few seconds means that
@@ -63,6 +66,7 @@ pub(crate) struct Counters {
     pub(crate) dead_letters: AtomicU64,
     pub(crate) taken_over: AtomicU64,
     moments: Mutex<Moments>,
+    eviction_policy: Mutex<Option<String>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +86,7 @@ impl Counters {
             dead_letters: AtomicU64::new(0),
             taken_over: AtomicU64::new(0),
             moments: Mutex::new(Moments { read: None, tick: Instant::now(), ping: None }),
+            eviction_policy: Mutex::default(),
         }
     }
 
@@ -106,6 +111,15 @@ impl Counters {
         change(&mut self.moments.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
     }
 
+    /// Notes the policy, and warns when it has become a bad one.
+    pub(crate) fn note_eviction(&self, policy: Option<String>) {
+        let mut noted = self.eviction_policy.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(policy) = policy.as_ref().filter(|_| policy != *noted) {
+            tracing::warn!(policy, "redis may evict streams when its memory is full: set maxmemory-policy noeviction");
+        }
+        *noted = policy;
+    }
+
     pub(crate) fn fill(&self, health: &mut Health) {
         let moments = *self.moments.lock().unwrap_or_else(PoisonError::into_inner);
         health.since_read = moments.read.map(|at| at.elapsed());
@@ -115,6 +129,7 @@ impl Counters {
         health.connections_abandoned = self.abandoned.load(Ordering::Relaxed);
         health.groups_recreated = self.groups_recreated.load(Ordering::Relaxed);
         health.dead_letters = self.dead_letters.load(Ordering::Relaxed);
+        health.eviction_policy = self.eviction_policy.lock().unwrap_or_else(PoisonError::into_inner).clone();
         health.taken_over = self.taken_over.load(Ordering::Relaxed);
     }
 }

@@ -1,7 +1,9 @@
 //! Where deliveries wait for a `receive`, and `receive` for deliveries.
+//!
+//! One loop fills it, or on a cluster one for each pool. What one of them is about to take the others leave alone.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aiki_core::subscriber::Receipt;
@@ -9,13 +11,13 @@ use aiki_core::{Delivery, SubscriberError};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-/// What the loop that reads and the calls of `receive` share. Nothing awaits under its lock.
+/// What the loops that read and the calls of `receive` share. Nothing awaits under its lock.
 #[derive(Debug)]
 pub(crate) struct Intake {
     state: Mutex<State>,
     /// Something for `receive`: deliveries, trouble, the end.
     arrived: Notify,
-    /// Something for the loop: somebody wants deliveries, or the end.
+    /// Something for the loops: somebody wants deliveries, or the end.
     wanted: Notify,
 }
 
@@ -24,16 +26,25 @@ struct State {
     ready: VecDeque<(Instant, Delivery)>,
     /// The limits of all that wait in `receive`.
     wanted: usize,
+    /// What loops are taking at this moment.
+    reserved: usize,
     /// Everything that was read and not settled, and when it was last known to be ours.
     held: HashMap<Receipt, Instant>,
-    trouble: Option<String>,
-    broken: Vec<String>,
+    loops: Vec<Loop>,
     closed: bool,
 }
 
+/// What one loop says of itself.
+#[derive(Clone, Debug, Default)]
+struct Loop {
+    trouble: Option<String>,
+    broken: Vec<String>,
+}
+
 impl Intake {
-    pub(crate) fn new() -> Self {
-        Self { state: Mutex::default(), arrived: Notify::new(), wanted: Notify::new() }
+    pub(crate) fn new(loops: usize) -> Self {
+        let state = State { loops: vec![Loop::default(); loops], ..State::default() };
+        Self { state: Mutex::new(state), arrived: Notify::new(), wanted: Notify::new() }
     }
 
     /// No step under the lock can panic halfway, so a poisoned lock guards a sound state.
@@ -57,7 +68,7 @@ impl Intake {
                 if count > 0 {
                     return Ok(state.ready.drain(..count).map(|(_, delivery)| delivery).collect());
                 }
-                if let Some(trouble) = &state.trouble {
+                if let Some(trouble) = state.trouble_of_all() {
                     return Err(SubscriberError::Unavailable(trouble.clone()));
                 }
                 if limit == 0 || Instant::now() >= end {
@@ -72,12 +83,26 @@ impl Intake {
     /// How many deliveries are wanted beyond those that are ready.
     pub(crate) fn demand(&self) -> usize {
         let state = self.lock();
-        state.wanted.saturating_sub(state.ready.len())
+        state.demand()
+    }
+
+    /// Keeps other loops from taking what this one is about to take: as many as are wanted now.
+    pub(crate) fn reserve(self: &Arc<Self>) -> Reserved {
+        let mut state = self.lock();
+        let count = state.demand();
+        state.reserved += count;
+        drop(state);
+        Reserved { intake: self.clone(), count }
     }
 
     /// Waits until deliveries are wanted or the subscription ends; at most so long.
     pub(crate) async fn wait_for_demand(&self, longest: Duration) {
-        let _ = timeout_at(Instant::now() + longest, self.wanted.notified()).await;
+        let wanted = self.wanted.notified();
+        tokio::pin!(wanted);
+        wanted.as_mut().enable();
+        if self.demand() == 0 && !self.is_closed() {
+            let _ = timeout_at(Instant::now() + longest, wanted).await;
+        }
     }
 
     /// Waits for the end.
@@ -107,11 +132,17 @@ impl Intake {
         self.arrived.notify_waiters();
     }
 
-    /// Takes out what has waited for too long for anybody to want it.
-    pub(crate) fn unwanted(&self, patience: Duration) -> Vec<Receipt> {
+    /// Takes out what has waited for too long for anybody to want it, of the loop that asks.
+    pub(crate) fn unwanted(&self, patience: Duration, is_ours: impl Fn(&Receipt) -> bool) -> Vec<Receipt> {
         let mut state = self.lock();
-        let old = state.ready.iter().take_while(|(since, _)| since.elapsed() > patience).count();
-        let receipts: Vec<_> = state.ready.drain(..old).map(|(_, delivery)| delivery.receipt).collect();
+        let mut receipts = Vec::new();
+        state.ready.retain(|(since, delivery)| {
+            let old = since.elapsed() > patience && is_ours(&delivery.receipt);
+            if old {
+                receipts.push(delivery.receipt.clone());
+            }
+            !old
+        });
         for receipt in &receipts {
             state.held.remove(receipt);
         }
@@ -144,19 +175,19 @@ impl Intake {
         }
     }
 
-    /// What is wrong, or that nothing is any more.
-    pub(crate) fn set_trouble(&self, trouble: Option<String>) {
+    /// What is wrong with one loop, or that nothing is any more.
+    pub(crate) fn set_trouble(&self, at: usize, trouble: Option<String>) {
         let mut state = self.lock();
         let wakes = trouble.is_some();
-        state.trouble = trouble;
+        state.loops[at].trouble = trouble;
         drop(state);
         if wakes {
             self.arrived.notify_waiters();
         }
     }
 
-    pub(crate) fn set_broken(&self, broken: Vec<String>) {
-        self.lock().broken = broken;
+    pub(crate) fn set_broken(&self, at: usize, broken: Vec<String>) {
+        self.lock().loops[at].broken = broken;
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -166,13 +197,41 @@ impl Intake {
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.arrived.notify_waiters();
-        self.wanted.notify_one();
+        self.wanted.notify_waiters();
     }
 
-    /// Trouble, broken streams and the number of deliveries held.
+    /// Trouble of any loop, broken streams and the number of deliveries held.
     pub(crate) fn look(&self) -> (Option<String>, Vec<String>, usize) {
         let state = self.lock();
-        (state.trouble.clone(), state.broken.clone(), state.held.len())
+        let trouble = state.loops.iter().find_map(|each| each.trouble.clone());
+        let broken = state.loops.iter().flat_map(|each| each.broken.iter().cloned()).collect();
+        (trouble, broken, state.held.len())
+    }
+}
+
+impl State {
+    fn demand(&self) -> usize {
+        self.wanted.saturating_sub(self.ready.len() + self.reserved)
+    }
+
+    /// As long as one loop goes on, so does `receive`.
+    fn trouble_of_all(&self) -> Option<&String> {
+        let all = self.loops.iter().all(|each| each.trouble.is_some());
+        self.loops.first().filter(|_| all).and_then(|each| each.trouble.as_ref())
+    }
+}
+
+/// What one loop is about to take. Dropped when it has, or has not.
+#[derive(Debug)]
+pub(crate) struct Reserved {
+    intake: Arc<Intake>,
+    pub(crate) count: usize,
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        let mut state = self.intake.lock();
+        state.reserved = state.reserved.saturating_sub(self.count);
     }
 }
 
@@ -187,7 +246,7 @@ impl<'a> Wanting<'a> {
         let mut state = intake.lock();
         state.wanted = state.wanted.saturating_add(limit);
         drop(state);
-        intake.wanted.notify_one();
+        intake.wanted.notify_waiters();
         Self { intake, limit }
     }
 }
@@ -221,7 +280,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_dropped_receive_takes_nothing_and_wants_nothing_any_more() {
-        let intake = Intake::new();
+        let intake = Intake::new(1);
         {
             let waiting = intake.receive(8, later(1_000));
             tokio::pin!(waiting);
@@ -238,33 +297,57 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_nobody_wants_is_given_up_after_a_while_and_not_before() {
-        let intake = Intake::new();
+        let intake = Intake::new(1);
         intake.deliver(deliveries(2));
-        assert_eq!(intake.unwanted(Duration::from_millis(10)), []);
+        assert_eq!(intake.unwanted(Duration::from_millis(10), |_| true), []);
         tokio::time::advance(Duration::from_millis(11)).await;
         intake.deliver(deliveries(3).split_off(2));
-        assert_eq!(intake.unwanted(Duration::from_millis(10)).len(), 2);
+        assert_eq!(intake.unwanted(Duration::from_millis(10), |_| false), [], "another loop's");
+        assert_eq!(intake.unwanted(Duration::from_millis(10), |_| true).len(), 2);
         assert_eq!(intake.held().len(), 1);
         assert_eq!(intake.receive(8, later(0)).await.unwrap(), deliveries(3)[2..]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn trouble_and_the_end_wake_whoever_waits_and_deliveries_go_before_trouble() {
-        let intake = Intake::new();
-        let trouble = async { intake.set_trouble(Some("gone".into())) };
+        let intake = Intake::new(1);
+        let trouble = async { intake.set_trouble(0, Some("gone".into())) };
         let (answer, ()) = tokio::join!(intake.receive(1, later(1_000)), trouble);
         assert_eq!(answer, Err(SubscriberError::Unavailable("gone".into())));
         intake.deliver(deliveries(1));
         assert_eq!(intake.receive(1, later(0)).await.unwrap(), deliveries(1));
-        intake.set_trouble(None);
+        intake.set_trouble(0, None);
         let (answer, ()) = tokio::join!(intake.receive(1, later(1_000)), async { intake.close() });
         assert_eq!(answer, Err(SubscriberError::Closed));
         intake.closing().await;
     }
 
     #[tokio::test(start_paused = true)]
+    async fn two_loops_together_take_no_more_than_is_wanted() {
+        let intake = Arc::new(Intake::new(2));
+        let waiting = intake.receive(8, later(1_000));
+        tokio::pin!(waiting);
+        assert!(tokio::time::timeout(Duration::from_millis(1), &mut waiting).await.is_err());
+        let first = intake.reserve();
+        assert_eq!((first.count, intake.reserve().count), (8, 0));
+        drop(first);
+        intake.deliver(deliveries(3));
+        assert_eq!(intake.reserve().count, 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_trouble_of_one_loop_does_not_stop_the_other() {
+        let intake = Intake::new(2);
+        intake.set_trouble(1, Some("one".into()));
+        assert_eq!(intake.receive(1, later(10)).await, Ok(Vec::new()));
+        assert_eq!(intake.look().0.as_deref(), Some("one"));
+        intake.set_trouble(0, Some("both".into()));
+        assert_eq!(intake.receive(1, later(10)).await, Err(SubscriberError::Unavailable("both".into())));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_the_worker_has_lost_track_of_is_forgotten() {
-        let intake = Intake::new();
+        let intake = Intake::new(1);
         intake.deliver(deliveries(2));
         let both = intake.receive(2, later(0)).await.unwrap();
         tokio::time::advance(Duration::from_secs(5)).await;

@@ -38,6 +38,11 @@ pub(crate) fn dead_letters(namespace: &Name, pool: Option<&Name>) -> String {
     format!("aiki:dead:{}", tag(namespace, pool))
 }
 
+/// The hash slot that a pool's streams are in, if Redis is a cluster.
+pub(crate) fn slot(namespace: &Name, pool: Option<&Name>) -> u16 {
+    fred::util::redis_keyslot(tag(namespace, pool).as_bytes())
+}
+
 fn tag(namespace: &Name, pool: Option<&Name>) -> String {
     let mut tag = String::from("{");
     push_encoded(&mut tag, namespace.as_str());

@@ -2,7 +2,7 @@
 //!
 //! [`RedisStreams`] is what a worker is given as its [`SubscriberFactory`](aiki_core::SubscriberFactory),
 //! [`RedisPublisher`] what a server is given as its [`Publisher`](aiki_core::Publisher). Both keep the promises
-//! that the suite in `aiki-conformance` tests. Redis 6.2 or later, standalone or behind one address.
+//! that the suite in `aiki-conformance` tests. Redis 6.2 or later, standalone, behind one address, or a cluster.
 //!
 //! ```no_run
 //! use aiki_core::{Name, SubscriberFactory, Subscription, WorkflowKey};
@@ -64,18 +64,32 @@
 //!     +xadd +xreadgroup +xgroup +xclaim +xpending +xack +xdel +xrange +xinfo +evalsha +eval +script|load
 //! ```
 //!
+//! On a cluster also `+cluster|slots`, and on every node.
+//!
 //! `maxmemory-policy noeviction`: another one may evict whole streams. What was published is then announced again by
-//! the server, later.
+//! the server, later. A warning and [`Health::eviction_policy`] say so when it is another one.
+//!
+//! # On a cluster
+//!
+//! A pool's streams are in one hash slot. Each pool of a subscription has a loop and three connections of its own, to the
+//! node that has the slot; `receive` gets the deliveries of all. Who is told `MOVED` connects there; whose node is gone asks
+//! the others, so a replica that takes over is found. While a node is away the pools on the others go on, and
+//! [`Health::trouble`] names it. While a slot is being moved, its runs wait.
+//!
+//! * Two loops whose reads wait may both bring what only one of them was asked for. The surplus waits for the next
+//!   `receive`, at most for the block time, and then goes back.
+//! * Priorities hold within a pool, not between pools.
 //!
 //! # What it does not do
 //!
-//! * Redis Cluster: refused with an error that says so.
+//! * Sentinel: use an address that follows the primary.
 //! * A release with a delay longer than C comes after C.
 //! * Without the right to run scripts (`EVALSHA`, `EVAL`, `SCRIPT LOAD`) it does not run; the subscription says so.
 
 mod broker;
 mod chance;
 mod classify;
+mod eviction;
 mod health;
 mod intake;
 mod io;
@@ -83,14 +97,17 @@ mod key;
 mod link;
 mod message;
 mod options;
+mod place;
 mod publisher;
 mod pump;
 mod redis_streams;
+mod routes;
 mod script;
 mod streams;
 mod subscriber;
 mod timing;
 mod tls;
+mod topology;
 mod url;
 
 pub use health::Health;

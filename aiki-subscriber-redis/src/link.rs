@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout};
 use crate::chance;
 use crate::classify::{Failure, Trouble};
 use crate::health::{Counters, ReconnectCause};
+use crate::place::{Node, Place};
 use crate::timing::Timing;
 use crate::url::RedisUrl;
 
@@ -45,6 +46,7 @@ pub(crate) struct Link {
     current: watch::Receiver<Current>,
     /// The last connection that somebody gave up.
     abandoned: Arc<watch::Sender<u64>>,
+    place: Place,
     counters: Arc<Counters>,
     suspicious: Duration,
 }
@@ -54,6 +56,8 @@ struct Current {
     /// Counts the connections.
     generation: u64,
     client: Result<Client, Failure>,
+    /// Where the last one went.
+    node: Option<Node>,
 }
 
 /// A live connection.
@@ -65,13 +69,13 @@ pub(crate) struct Live {
 
 impl Link {
     /// Begins to keep a connection, on the calling runtime.
-    pub(crate) fn keep(url: RedisUrl, timing: Timing, role: Role, counters: Arc<Counters>) -> Self {
+    pub(crate) fn keep(url: RedisUrl, place: Place, timing: Timing, role: Role, counters: Arc<Counters>) -> Self {
         let nothing_yet = Failure::new(Trouble::Connection, format!("not connected to {url} yet"));
-        let (publish, current) = watch::channel(Current { generation: 0, client: Err(nothing_yet) });
+        let (publish, current) = watch::channel(Current { generation: 0, client: Err(nothing_yet), node: None });
         let (abandoned, given_up) = watch::channel(0);
-        let keeper = Keeper { url, timing, role, publish, given_up, counters: counters.clone() };
+        let keeper = Keeper { url, place: place.clone(), timing, role, publish, given_up, counters: counters.clone() };
         tokio::spawn(keeper.run());
-        Self { current, abandoned: Arc::new(abandoned), counters, suspicious: timing.suspicious() }
+        Self { current, abandoned: Arc::new(abandoned), place, counters, suspicious: timing.suspicious() }
     }
 
     /// The connection, if there is one at this moment.
@@ -116,8 +120,15 @@ impl Link {
 
     /// Gives up the present connection if this failure is its end.
     pub(crate) fn give_up_after(&self, failure: &Failure) {
-        if let (true, Ok(live)) = (failure.ends_connection(), self.live()) {
-            self.abandon(live.generation);
+        let current = self.current.borrow().clone();
+        if failure.trouble == Trouble::Moved {
+            self.place.moved(&failure.text);
+            if current.node.is_none_or(|node| node == self.place.node()) {
+                return;
+            }
+        }
+        if failure.ends_connection() && current.client.is_ok() {
+            self.abandon(current.generation);
         }
     }
 
@@ -133,8 +144,10 @@ impl Link {
         if begin.elapsed() > self.suspicious {
             self.counters.suspect();
         }
-        if answer.as_ref().is_err_and(Failure::ends_connection) {
-            self.abandon(generation);
+        match &answer {
+            Err(failure) if failure.trouble == Trouble::Moved => self.give_up_after(failure),
+            Err(failure) if failure.ends_connection() => self.abandon(generation),
+            _ => {}
         }
         answer
     }
@@ -149,6 +162,7 @@ impl Current {
 
 struct Keeper {
     url: RedisUrl,
+    place: Place,
     timing: Timing,
     role: Role,
     publish: watch::Sender<Current>,
@@ -161,7 +175,8 @@ impl Keeper {
     async fn run(mut self) {
         let (mut generation, mut failures, mut said) = (0, 0, String::new());
         while *self.given_up.borrow() != NO_MORE {
-            let failure = match self.open().await {
+            let node = self.place.node();
+            let failure = match self.open(&node).await {
                 Ok((client, task)) => {
                     generation += 1;
                     if generation > 1 {
@@ -169,35 +184,39 @@ impl Keeper {
                         self.counters.suspect();
                     }
                     (failures, said) = (0, String::new());
-                    self.publish.send_replace(Current { generation, client: Ok(client.clone()) });
+                    let current = Current { generation, client: Ok(client.clone()), node: Some(node.clone()) };
+                    self.publish.send_replace(current);
                     self.watch(generation, client, task).await
                 }
-                Err(failure) => failure,
+                Err(failure) => {
+                    self.place.unreachable(&node);
+                    failure
+                }
             };
             if *self.given_up.borrow() == NO_MORE {
                 return;
             }
             if said != failure.text {
                 match failure.trouble {
-                    Trouble::Refused | Trouble::Cluster => {
-                        tracing::error!(redis = %self.url, role = ?self.role, error = failure.text, "redis refused us");
+                    Trouble::Refused => {
+                        tracing::error!(redis = %node, role = ?self.role, error = failure.text, "redis refused us");
                     }
-                    _ => tracing::warn!(redis = %self.url, role = ?self.role, error = failure.text, "redis is away"),
+                    _ => tracing::warn!(redis = %node, role = ?self.role, error = failure.text, "redis is away"),
                 }
                 said.clone_from(&failure.text);
             }
-            let slow = matches!(failure.trouble, Trouble::Refused | Trouble::Cluster);
+            let slow = failure.trouble == Trouble::Refused;
             failures = if slow { 10 } else { failures + 1 };
-            self.publish.send_replace(Current { generation, client: Err(failure) });
+            self.publish.send_replace(Current { generation, client: Err(failure), node: None });
             let longest = self.timing.pause(failures);
             let pause = if slow { chance::around(longest) } else { chance::up_to(longest) };
             let _ = timeout(pause, self.given_up.wait_for(|last| *last == NO_MORE)).await;
         }
     }
 
-    async fn open(&self) -> Result<(Client, ConnectHandle), Failure> {
+    async fn open(&self, node: &Node) -> Result<(Client, ConnectHandle), Failure> {
         let patience = self.timing.command();
-        let mut config = self.url.to_config()?;
+        let mut config = self.url.to_config(node)?;
         if self.role == Role::Reader {
             config.blocking = Blocking::Error;
         }
@@ -241,6 +260,7 @@ impl Keeper {
         self.publish.send_replace(Current {
             generation,
             client: Err(Failure::new(Trouble::Connection, format!("the connection to {} was {cause}", self.url))),
+            node: None,
         });
         task.abort();
         drop(client);

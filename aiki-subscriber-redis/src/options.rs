@@ -33,6 +33,16 @@ impl Default for RedisStreamsOptions {
     }
 }
 
+impl RedisStreamsOptions {
+    /// Whether all values are within their bounds.
+    ///
+    /// # Errors
+    /// Names the first one that is not.
+    pub fn check(&self) -> Result<(), RedisStreamsOptionsError> {
+        check(Duration::from_millis(self.claim_min_idle_time_ms), Duration::from_millis(self.block_time_ms))
+    }
+}
+
 pub(crate) fn check(claim_min_idle_time: Duration, block_time: Duration) -> Result<(), RedisStreamsOptionsError> {
     let within = |option, value: Duration, least, most| {
         let value = value.as_millis();

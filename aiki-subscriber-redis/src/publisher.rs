@@ -1,5 +1,6 @@
 //! Announcing ready runs.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,23 +9,26 @@ use aiki_core::{PublishReport, Publisher, ReadyRun, SubscriberError};
 use async_trait::async_trait;
 use fred::interfaces::StreamsInterface;
 use fred::types::Value;
+use futures::future::join_all;
 
-use crate::classify::Failure;
-use crate::health::Counters;
+use crate::classify::{Failure, Trouble};
 use crate::io::IoThread;
 use crate::key;
-use crate::link::{Link, Role};
+use crate::link::Link;
 use crate::message::VERSION;
+use crate::routes::Routes;
 use crate::timing::Timing;
 use crate::url::RedisUrl;
 
 /// Runs in one pipeline.
 const PIPELINE: usize = 500;
+/// How often a run is sent on in a cluster whose nodes name each other.
+const MAX_HOPS: usize = 3;
 
-/// Announces ready runs to Redis Streams. Clones share the connection.
+/// Announces ready runs to Redis Streams. Clones share the connections.
 ///
-/// It connects when it is first used and keeps the connection on a thread of its own. While Redis is away every run is
-/// refused at once and nothing is kept for later: the server announces again.
+/// It connects when it is first used and keeps the connection, on a cluster one to each node, on a thread of its own.
+/// While Redis is away every run is refused at once and nothing is kept for later: the server announces again.
 #[derive(Clone)]
 pub struct RedisPublisher {
     url: RedisUrl,
@@ -33,7 +37,17 @@ pub struct RedisPublisher {
 
 struct Kept {
     io: IoThread,
-    link: Link,
+    routes: Arc<Routes>,
+}
+
+/// One XADD.
+#[derive(Clone)]
+struct Entry {
+    /// Where the answer belongs.
+    at: usize,
+    slot: u16,
+    key: String,
+    run: String,
 }
 
 impl RedisPublisher {
@@ -42,7 +56,7 @@ impl RedisPublisher {
         Self { url, kept: Arc::default() }
     }
 
-    /// The connection, made by the first call. Waits for that first one, not for later ones.
+    /// The connections, made by the first call. Waits for that first one, not for later ones.
     async fn kept(&self) -> Result<Arc<Kept>, SubscriberError> {
         let timing = Timing { lease: Duration::from_secs(20), block: Duration::from_secs(1) };
         let (kept, patience) = {
@@ -51,16 +65,15 @@ impl RedisPublisher {
                 Some(kept) => (kept.clone(), Duration::ZERO),
                 None => {
                     let io = IoThread::start("aiki-redis-publisher")?;
-                    let url = self.url.clone();
-                    let link = io.enter(|| Link::keep(url, timing, Role::Control, Arc::new(Counters::new())));
-                    let kept = Arc::new(Kept { io, link });
+                    let routes = Arc::new(io.enter(|| Routes::new(self.url.clone(), timing)));
+                    let kept = Arc::new(Kept { io, routes });
                     *place = Some(kept.clone());
                     (kept, timing.command())
                 }
             }
         };
         if !patience.is_zero() {
-            let link = kept.link.clone();
+            let link = kept.routes.seed();
             kept.io.run(async move { link.first(patience).await.map(drop).map_err(Failure::at_start) }).await?;
         }
         Ok(kept)
@@ -88,14 +101,15 @@ impl Publisher for RedisPublisher {
             }
         };
         for part in runs.chunks(PIPELINE) {
-            let entries: Vec<(String, String)> = part
-                .iter()
-                .map(|run| {
-                    (key::stream(&run.namespace, run.pool.as_ref(), &run.workflow, run.priority), run.id.to_string())
-                })
-                .collect();
-            let link = kept.link.clone();
-            match kept.io.run(async move { add(&link, entries).await.map_err(SubscriberError::from) }).await {
+            let entry = |(at, run): (usize, &ReadyRun)| Entry {
+                at,
+                slot: key::slot(&run.namespace, run.pool.as_ref()),
+                key: key::stream(&run.namespace, run.pool.as_ref(), &run.workflow, run.priority),
+                run: run.id.to_string(),
+            };
+            let entries: Vec<Entry> = part.iter().enumerate().map(entry).collect();
+            let routes = kept.routes.clone();
+            match kept.io.run(async move { Ok(send(&routes, entries).await) }).await {
                 // Each command has an answer of its own.
                 Ok(answers) => {
                     let failed = part.iter().zip(answers).filter_map(|(run, answer)| Some((run.id, answer.err()?)));
@@ -108,33 +122,62 @@ impl Publisher for RedisPublisher {
     }
 }
 
+/// Adds the entries, each where its hash slot is. The answers are in their order.
+async fn send(routes: &Routes, entries: Vec<Entry>) -> Vec<Result<(), String>> {
+    let mut results: Vec<Result<(), String>> = vec![Err(String::new()); entries.len()];
+    let mut left = entries;
+    for _ in 0..=MAX_HOPS {
+        let mut groups: HashMap<_, (Link, Vec<Entry>)> = HashMap::new();
+        for entry in left.drain(..) {
+            let (node, link) = routes.of(entry.slot);
+            groups.entry(node).or_insert_with(|| (link, Vec::new())).1.push(entry);
+        }
+        let sent = groups.into_iter().map(|(node, (link, entries))| async move {
+            let answers = add(&link, &entries).await;
+            (node, entries, answers)
+        });
+        for (node, entries, answers) in join_all(sent).await {
+            for (entry, answer) in entries.into_iter().zip(answers) {
+                match answer {
+                    Ok(()) => results[entry.at] = Ok(()),
+                    Err(failure) if failure.trouble == Trouble::Moved => {
+                        results[entry.at] = Err(failure.text.clone());
+                        match routes.moved(failure, &node).await {
+                            Ok(()) => left.push(entry),
+                            Err(failure) => results[entry.at] = Err(failure.text),
+                        }
+                    }
+                    Err(failure) => results[entry.at] = Err(failure.text),
+                }
+            }
+        }
+        if left.is_empty() {
+            break;
+        }
+    }
+    results
+}
+
 /// One pipeline of XADDs; the answers are in their order.
-async fn add(link: &Link, entries: Vec<(String, String)>) -> Result<Vec<Result<(), String>>, Failure> {
-    let count = entries.len();
+async fn add(link: &Link, entries: &[Entry]) -> Vec<Result<(), Failure>> {
     let asked = |client: fred::clients::Client| async move {
         let pipeline = client.pipeline();
-        for (key, run) in entries {
-            let fields = vec![("v", VERSION.to_owned()), ("run", run)];
-            pipeline.xadd::<(), _, _, _, _>(key, false, None::<()>, "*", fields).await?;
+        for Entry { key, run, .. } in entries {
+            let fields = vec![("v", VERSION), ("run", run.as_str())];
+            pipeline.xadd::<(), _, _, _, _>(key.as_str(), false, None::<()>, "*", fields).await?;
         }
         Ok(pipeline.try_all::<Value>().await)
     };
-    let answers = link.ask(asked).await?;
-    let mut lost = None;
-    let mut results: Vec<Result<(), String>> = answers
-        .into_iter()
-        .map(|answer| {
-            answer.map(drop).map_err(|error| {
-                let failure = Failure::from(error);
-                lost = lost.take().or_else(|| failure.ends_connection().then(|| failure.clone()));
-                failure.text
-            })
-        })
-        .collect();
-    if let Some(failure) = lost {
-        link.give_up_after(&failure);
+    let mut results: Vec<Result<(), Failure>> = match link.ask(asked).await {
+        Ok(answers) => answers.into_iter().map(|answer| answer.map(drop).map_err(Failure::from)).collect(),
+        Err(failure) => vec![Err(failure); entries.len()],
+    };
+    // A slot that has moved says nothing about the connection.
+    let lost = |failure: &&Failure| failure.ends_connection() && failure.trouble != Trouble::Moved;
+    if let Some(failure) = results.iter().filter_map(|result| result.as_ref().err()).find(lost) {
+        link.give_up_after(failure);
     }
     // What has no answer was not confirmed.
-    results.resize(count, Err("redis did not answer".into()));
-    Ok(results)
+    results.resize(entries.len(), Err(Failure::new(Trouble::Connection, "redis did not answer")));
+    results
 }

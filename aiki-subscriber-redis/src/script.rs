@@ -68,64 +68,82 @@ end
 return {taken, errors, streak, from}",
 );
 
-/// Renews what is still this consumer's. `KEYS`: stream. `ARGV`: group, consumer, entries. Answers for each
-/// entry 1 (renewed), 2 (another's) or 0 (gone).
-pub(crate) static RENEW: Script = Script::new(
+/// How scripts begin that are about entries of one stream. `KEYS`: stream. `ARGV`: group, consumer, and more.
+///
+/// `mine(id)` answers whether the entry is this consumer's, whether it is anybody's and how often it was delivered; it is
+/// nobody's when the stream or the group is gone. Its fourth answer is an error that the script has to give back.
+macro_rules! entries {
+    ($script:literal) => {
+        concat!(
+            r"local function mine(id)
+  local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], id, id, 1)
+  if not pending.err then
+    local entry = pending[1]
+    return entry and entry[2] == ARGV[2], entry ~= nil, entry and entry[4]
+  end
+  local word = string.match(pending.err, '^%u+')
+  if word == 'NOGROUP' or word == 'WRONGTYPE' then return false, false end
+  return false, false, nil, pending
+end
+",
+            $script
+        )
+    };
+}
+
+/// Renews what is still this consumer's. `ARGV`: group, consumer, entries. Answers for each entry 1 (renewed),
+/// 2 (another's) or 0 (gone).
+pub(crate) static RENEW: Script = Script::new(entries!(
     r"local answers = {}
 for i = 3, #ARGV do
-  local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1)
-  if pending.err then
-    if string.sub(pending.err, 1, 7) ~= 'NOGROUP' and string.sub(pending.err, 1, 9) ~= 'WRONGTYPE' then return pending end
-    answers[#answers + 1] = 0
-  elseif not pending[1] then answers[#answers + 1] = 0
-  elseif pending[1][2] ~= ARGV[2] then answers[#answers + 1] = 2
-  else
-    local kept = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'JUSTID')
-    answers[#answers + 1] = kept[1] and 1 or 0
+  local is_mine, is_held, _, failed = mine(ARGV[i])
+  if failed then return failed end
+  answers[#answers + 1] = is_held and 2 or 0
+  if is_mine then
+    local renewed = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'JUSTID')
+    answers[#answers] = #renewed > 0 and 1 or 0
   end
 end
-return answers",
-);
+return answers"
+));
 
-/// Settles what is this consumer's. `KEYS`: stream. `ARGV`: group, consumer, entries. Answers how many.
-pub(crate) static ACK: Script = Script::new(
+/// Settles what is this consumer's: acknowledged and deleted. `ARGV`: group, consumer, entries. Answers how many.
+pub(crate) static ACK: Script = Script::new(entries!(
     r"local count = 0
 for i = 3, #ARGV do
-  local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1)
-  if pending.err then
-    if string.sub(pending.err, 1, 7) ~= 'NOGROUP' and string.sub(pending.err, 1, 9) ~= 'WRONGTYPE' then return pending end
-  elseif pending[1] and pending[1][2] == ARGV[2] then
+  local is_mine, _, _, failed = mine(ARGV[i])
+  if failed then return failed end
+  if is_mine then
     count = count + redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])
     redis.call('XDEL', KEYS[1], ARGV[i])
   end
 end
-return count",
-);
+return count"
+));
 
-/// Hands back what is this consumer's, as idle for so many milliseconds. `KEYS`: stream. `ARGV`: group, consumer,
-/// the consumer that it goes to, milliseconds, entries. Answers how many.
-pub(crate) static HAND_BACK: Script = Script::new(
+/// Hands back what is this consumer's, as idle for so many milliseconds. `ARGV`: group, consumer, the consumer that it
+/// goes to, milliseconds, entries. Answers how many.
+pub(crate) static HAND_BACK: Script = Script::new(entries!(
     r"local count = 0
 for i = 5, #ARGV do
-  local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1)
-  if pending.err then
-    if string.sub(pending.err, 1, 7) ~= 'NOGROUP' and string.sub(pending.err, 1, 9) ~= 'WRONGTYPE' then return pending end
-  elseif pending[1] and pending[1][2] == ARGV[2] then
+  local is_mine, _, _, failed = mine(ARGV[i])
+  if failed then return failed end
+  if is_mine then
     redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[3], 0, ARGV[i], 'IDLE', ARGV[4], 'JUSTID')
     count = count + 1
   end
 end
-return count",
-);
+return count"
+));
 
 /// Puts back what is this consumer's and was never looked at, at the end of the stream, where waiting readers find
-/// it at once. `KEYS`: stream. `ARGV`: group, consumer, entries. Answers how many.
-pub(crate) static PUT_BACK: Script = Script::new(
+/// it at once. `ARGV`: group, consumer, entries. Answers how many.
+pub(crate) static PUT_BACK: Script = Script::new(entries!(
     r"local count = 0
 for i = 3, #ARGV do
-  local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1)
-  if pending.err then return pending end
-  if pending[1] and pending[1][2] == ARGV[2] then
+  local is_mine, _, _, failed = mine(ARGV[i])
+  if failed then return failed end
+  if is_mine then
     local entry = redis.call('XRANGE', KEYS[1], ARGV[i], ARGV[i])[1]
     if entry then
       local again = redis.pcall('XADD', KEYS[1], '*', unpack(entry[2]))
@@ -136,22 +154,22 @@ for i = 3, #ARGV do
     count = count + 1
   end
 end
-return count",
-);
+return count"
+));
 
-/// Takes entries again that are this consumer's already. `KEYS`: stream. `ARGV`: group, consumer, entries. Answers
-/// with the entries.
-pub(crate) static RECLAIM_OWN: Script = Script::new(
+/// Takes entries again that are this consumer's already. `ARGV`: group, consumer, entries. Answers with the entries.
+pub(crate) static RECLAIM_OWN: Script = Script::new(entries!(
     r"local taken = {}
 for i = 3, #ARGV do
-  local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1)
-  if pending[1] and pending[1][2] == ARGV[2] then
-    local entry = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'RETRYCOUNT', pending[1][4])[1]
+  local is_mine, _, times, failed = mine(ARGV[i])
+  if failed then return failed end
+  if is_mine then
+    local entry = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'RETRYCOUNT', times)[1]
     if entry then taken[#taken + 1] = entry end
   end
 end
-return taken",
-);
+return taken"
+));
 
 /// Deletes consumers that hold nothing: this one, or when the name is empty, those that have been idle for so many
 /// milliseconds. `KEYS`: stream. `ARGV`: group, consumer, milliseconds. Answers how many.

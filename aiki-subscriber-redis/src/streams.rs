@@ -67,6 +67,11 @@ impl Streams {
         self.by_key.get(key).copied()
     }
 
+    /// Whether a receipt is of one of these streams.
+    pub(crate) fn knows(&self, receipt: &Receipt) -> bool {
+        receipt.0.split_once(' ').is_some_and(|(_, key)| self.by_key.contains_key(key))
+    }
+
     /// The receipt of an entry: its id and its stream.
     pub(crate) fn receipt(&self, at: usize, id: &str) -> Receipt {
         Receipt(format!("{id} {}", self.all[at].key))

@@ -7,19 +7,23 @@ use aiki_core::subscriber::{DeliveryLease, Guarantees, Receipt, ReleaseDelay};
 use aiki_core::{Delivery, Subscriber, SubscriberError, Subscription};
 use async_trait::async_trait;
 use fred::interfaces::ClientLike;
+use futures::future::{join_all, try_join_all};
 use tokio::sync::{Mutex, oneshot};
 use tokio::time::{Instant, sleep};
 
 use crate::broker::Broker;
 use crate::chance;
 use crate::classify::Failure;
+use crate::eviction;
 use crate::health::{Counters, Health};
 use crate::intake::Intake;
 use crate::io::IoThread;
 use crate::link::{Link, Role};
+use crate::place::Place;
 use crate::pump::Pump;
 use crate::streams::Streams;
 use crate::timing::Timing;
+use crate::topology;
 use crate::url::RedisUrl;
 
 /// Deliveries that one call of `receive` gets at most, whatever its limit.
@@ -33,11 +37,13 @@ const MAX_STREAMS: usize = 3_000;
 pub(crate) struct RedisSubscriber {
     io: IoThread,
     timing: Timing,
-    broker: Broker,
+    /// One, or on a cluster one for each pool. Each leaves out what is another's.
+    brokers: Vec<Broker>,
     intake: Arc<Intake>,
     watched: Arc<Watched>,
-    /// How the loop ended; taken by the first `close`.
-    ended: Mutex<Option<oneshot::Receiver<Result<(), SubscriberError>>>>,
+    began: Instant,
+    /// How the loops ended; taken by the first `close`.
+    ended: Mutex<Vec<oneshot::Receiver<Result<(), SubscriberError>>>>,
 }
 
 /// What can be seen of a subscription from outside.
@@ -55,6 +61,7 @@ impl Watched {
             worker: self.worker.clone(),
             trouble,
             broken_streams,
+            eviction_policy: None,
             since_read: None,
             since_tick: Duration::ZERO,
             since_ping: None,
@@ -76,9 +83,8 @@ impl RedisSubscriber {
         timing: Timing,
         subscription: Subscription,
     ) -> Result<Self, SubscriberError> {
-        let streams = Arc::new(Streams::of(&subscription));
-        if streams.all().len() > MAX_STREAMS {
-            let count = streams.all().len();
+        let count = Streams::of(&subscription).all().len();
+        if count > MAX_STREAMS {
             let text = format!(
                 "the subscription has {count} streams (pools x workflow versions x 3), the limit is {MAX_STREAMS}"
             );
@@ -86,29 +92,11 @@ impl RedisSubscriber {
         }
         let io = IoThread::start("aiki-redis")?;
         let counters = Arc::new(Counters::new());
-        let intake = Arc::new(Intake::new());
-        let consumer = subscription.worker.as_str().to_owned();
-        let (ended, end) = oneshot::channel();
-        let begin = {
-            let (url, counters, intake, consumer) = (url.clone(), counters.clone(), intake.clone(), consumer.clone());
-            async move {
-                let keep = |role| Link::keep(url.clone(), timing, role, counters.clone());
-                let (control, reader, health) = (keep(Role::Control), keep(Role::Reader), keep(Role::Health));
-                let patience = timing.command();
-                control.first(patience).await.map_err(Failure::at_start)?;
-                reader.first(patience).await.map_err(Failure::at_start)?;
-                let broker = Broker { control, consumer, streams };
-                let mut pump = Pump::new(broker.clone(), reader, health.clone(), intake, counters.clone(), timing);
-                pump.make_groups().await.map_err(Failure::at_start)?;
-                pump.try_everything().await.map_err(Failure::at_start)?;
-                tokio::spawn(ask_for_health(health, counters, timing));
-                tokio::spawn(pump.run(ended));
-                Ok(broker)
-            }
-        };
-        let broker = io.run(begin).await?;
-        let watched = Arc::new(Watched { worker: consumer, intake: intake.clone(), counters });
-        Ok(Self { io, timing, broker, intake, watched, ended: Mutex::new(Some(end)) })
+        let worker = subscription.worker.as_str().to_owned();
+        let begin = begin(url.clone(), timing, subscription, counters.clone());
+        let Begun { brokers, intake, ended } = io.run(async { begin.await.map_err(Failure::at_start) }).await?;
+        let watched = Arc::new(Watched { worker, intake: intake.clone(), counters });
+        Ok(Self { io, timing, brokers, intake, watched, began: Instant::now(), ended: Mutex::new(ended) })
     }
 
     pub(crate) fn watched(&self) -> Weak<Watched> {
@@ -118,6 +106,61 @@ impl RedisSubscriber {
     fn open(&self) -> Result<(), SubscriberError> {
         if self.intake.is_closed() { Err(SubscriberError::Closed) } else { Ok(()) }
     }
+}
+
+/// What runs on the thread.
+struct Begun {
+    brokers: Vec<Broker>,
+    intake: Arc<Intake>,
+    ended: Vec<oneshot::Receiver<Result<(), SubscriberError>>>,
+}
+
+/// Connects, makes the streams, tries what will be needed, and only then begins to read.
+async fn begin(
+    url: RedisUrl,
+    timing: Timing,
+    subscription: Subscription,
+    counters: Arc<Counters>,
+) -> Result<Begun, Failure> {
+    let keep = |place: &Place, role| Link::keep(url.clone(), place.clone(), timing, role, counters.clone());
+    let patience = timing.command();
+    let consumer = subscription.worker.as_str().to_owned();
+    let first = keep(&Place::one(url.node()), Role::Control);
+    first.first(patience).await?;
+    let slots = topology::slots(&first, &url).await?;
+    let parts = topology::parts(&url, slots.as_deref(), subscription);
+    let mut first = match slots {
+        None => Some(first),
+        Some(_) => {
+            // It may be at the wrong node.
+            first.end().await;
+            None
+        }
+    };
+    let intake = Arc::new(Intake::new(parts.len()));
+    let mut pumps = Vec::new();
+    for (number, part) in parts.into_iter().enumerate() {
+        let control = first.take().unwrap_or_else(|| keep(&part.place, Role::Control));
+        let (reader, health) = (keep(&part.place, Role::Reader), keep(&part.place, Role::Health));
+        control.first(patience).await?;
+        reader.first(patience).await?;
+        let streams = Arc::new(Streams::of(&part.subscription));
+        let broker = Broker { control, consumer: consumer.clone(), streams };
+        let mut pump = Pump::new(number, broker, reader, health, intake.clone(), counters.clone(), timing);
+        pump.make_groups().await?;
+        pump.try_everything().await?;
+        counters.note_eviction(eviction::policy(&pump.broker.control).await);
+        pumps.push(pump);
+    }
+    let mut begun = Begun { brokers: Vec::new(), intake, ended: Vec::new() };
+    for pump in pumps {
+        let (ended, end) = oneshot::channel();
+        begun.brokers.push(pump.broker.clone());
+        begun.ended.push(end);
+        tokio::spawn(ask_for_health(pump.health.clone(), counters.clone(), timing));
+        tokio::spawn(pump.run(ended));
+    }
+    Ok(begun)
 }
 
 /// Asks again and again whether Redis is well. A late answer is noted by the connection.
@@ -139,10 +182,10 @@ impl Subscriber for RedisSubscriber {
 
     async fn ack(&self, receipts: &[Receipt]) -> Result<(), SubscriberError> {
         self.open()?;
-        let (broker, intake, receipts) = (self.broker.clone(), self.intake.clone(), receipts.to_vec());
+        let (brokers, intake, receipts) = (self.brokers.clone(), self.intake.clone(), receipts.to_vec());
         self.io
             .run(async move {
-                broker.ack(&receipts).await?;
+                try_join_all(brokers.iter().map(|broker| broker.ack(&receipts))).await?;
                 intake.forget(&receipts);
                 Ok(())
             })
@@ -151,12 +194,18 @@ impl Subscriber for RedisSubscriber {
 
     async fn heartbeat(&self, receipts: &[Receipt]) -> Result<Vec<DeliveryLease>, SubscriberError> {
         self.open()?;
-        let (broker, intake, receipts) = (self.broker.clone(), self.intake.clone(), receipts.to_vec());
+        let (brokers, intake, receipts) = (self.brokers.clone(), self.intake.clone(), receipts.to_vec());
         self.io
             .run(async move {
                 // The lease counts from when the renewal was sent.
                 let sent = Instant::now();
-                let leases = broker.renew(&receipts).await?;
+                let mut leases = vec![DeliveryLease::Gone; receipts.len()];
+                for answers in try_join_all(brokers.iter().map(|broker| broker.renew(&receipts))).await? {
+                    // What another broker has to tell is `Gone` for this one.
+                    for (lease, answer) in leases.iter_mut().zip(answers) {
+                        *lease = if answer == DeliveryLease::Gone { *lease } else { answer };
+                    }
+                }
                 for (receipt, lease) in receipts.iter().zip(&leases) {
                     match lease {
                         DeliveryLease::Mine => intake.renewed(receipt, sent),
@@ -178,10 +227,10 @@ impl Subscriber for RedisSubscriber {
         };
         let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         let idle_ms = self.timing.lease_ms().saturating_sub(delay_ms);
-        let (broker, intake, receipts) = (self.broker.clone(), self.intake.clone(), receipts.to_vec());
+        let (brokers, intake, receipts) = (self.brokers.clone(), self.intake.clone(), receipts.to_vec());
         self.io
             .run(async move {
-                broker.hand_back(&receipts, idle_ms).await?;
+                try_join_all(brokers.iter().map(|broker| broker.hand_back(&receipts, idle_ms))).await?;
                 intake.forget(&receipts);
                 Ok(())
             })
@@ -200,12 +249,18 @@ impl Subscriber for RedisSubscriber {
         Guarantees { redelivers_after: Some(self.timing.lease), waits: true }
     }
 
+    /// By what Redis said: a `receive` that waited in vain may have heard nothing from it.
+    fn since_answer(&self) -> Option<Duration> {
+        // It answered when the subscription began.
+        Some(self.watched.health().since_read.unwrap_or_else(|| self.began.elapsed()))
+    }
+
     async fn close(&self) -> Result<(), SubscriberError> {
         self.intake.close();
         let mut ended = self.ended.lock().await;
-        let Some(end) = ended.as_mut() else { return Ok(()) };
-        let result = end.await;
-        *ended = None;
-        result.unwrap_or(Err(SubscriberError::Unavailable("the thread for redis ended".into())))
+        let results = join_all(ended.iter_mut()).await;
+        ended.clear();
+        let lost = || Err(SubscriberError::Unavailable("the thread for redis ended".into()));
+        results.into_iter().try_for_each(|result| result.unwrap_or_else(|_| lost()))
     }
 }

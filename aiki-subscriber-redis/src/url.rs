@@ -8,6 +8,7 @@ use fred::types::config::{Config, ServerConfig};
 use serde::Deserialize;
 
 use crate::classify::Failure;
+use crate::place::Node;
 use crate::tls::Tls;
 
 /// The port when none is given.
@@ -101,11 +102,16 @@ impl RedisUrl {
         self
     }
 
-    /// As fred wants it. Its `Debug` shows the password: it goes nowhere but into a client.
-    pub(crate) fn to_config(&self) -> Result<Config, Failure> {
+    /// The server that it names.
+    pub(crate) fn node(&self) -> Node {
+        Node { host: self.host.clone(), port: self.port }
+    }
+
+    /// As fred wants it, for this server. Its `Debug` shows the password: it goes nowhere but into a client.
+    pub(crate) fn to_config(&self, node: &Node) -> Result<Config, Failure> {
         let tls = self.tls.to_config()?;
         Ok(Config {
-            server: ServerConfig::new_centralized(self.host.as_str(), self.port),
+            server: ServerConfig::new_centralized(node.host.as_str(), node.port),
             username: self.username.clone(),
             password: self.password.clone(),
             database: Some(self.database),

@@ -174,6 +174,12 @@ impl ActiveRuns {
         self.lock().values().cloned().collect()
     }
 
+    /// Time since the lease that was confirmed longest ago was confirmed.
+    pub(crate) fn oldest_lease(&self) -> Option<Duration> {
+        let oldest = self.lock().values().map(|active| active.confirmed()).min()?;
+        self.ticks.since(oldest)
+    }
+
     /// The runs as a status shows them, longest first.
     pub(crate) fn show(&self) -> Vec<ActiveRun> {
         let mut shown: Vec<ActiveRun> = self

@@ -12,6 +12,8 @@ pub(crate) struct Backoff {
 
 /// For asking the server or the transport again.
 pub(crate) const INTAKE: Backoff = Backoff { first: Duration::from_secs(1), cap: Duration::from_secs(30) };
+/// For subscribing to a transport that is away, while runs are received in another way.
+pub(crate) const REVIVAL: Backoff = Backoff { first: Duration::from_millis(250), cap: Duration::from_secs(5) };
 /// For sending a report again: a run waits for it.
 pub(crate) const REPORT: Backoff = Backoff { first: Duration::from_millis(100), cap: Duration::from_secs(5) };
 

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use aiki_core::gate::TaskGate;
@@ -16,6 +15,7 @@ use aiki_runtime::{Entropy, SystemClock, SystemEntropy};
 use tokio::sync::watch;
 
 use crate::active::ActiveRuns;
+use crate::backup::BackupSubscribers;
 use crate::claim_subscriber::{ClaimSubscriber, DEFAULT_LEASE};
 use crate::config::{
     ConfigError, DEFAULT_HEARTBEAT, SubscriberConfig, WorkerConfig, effective_heartbeat, heartbeat_against_lease,
@@ -23,9 +23,14 @@ use crate::config::{
 use crate::executor::{ReplayExecutor, after_loss};
 use crate::lifecycle::{Control, Lifecycle};
 use crate::limits::{Limit, Limits};
+use crate::measure::Meter;
+use crate::pulse::Pulse;
 use crate::registry::Registry;
 use crate::status::Counters;
 use crate::worker::{Settings, Shared, Worker};
+
+/// How old the proof may be that a worker consumes.
+const DEFAULT_READINESS_LIMIT: Duration = Duration::from_secs(15);
 
 type Decorator = Box<dyn FnOnce(Arc<dyn WorkflowExecutor>) -> Arc<dyn WorkflowExecutor> + Send>;
 
@@ -44,6 +49,8 @@ pub struct WorkerBuilder {
     fail_foreign_waits: bool,
     task_limits: HashMap<String, Limit>,
     workflow_limits: HashMap<String, Limit>,
+    backup: bool,
+    readiness_limit: Duration,
 }
 
 impl WorkerBuilder {
@@ -61,6 +68,8 @@ impl WorkerBuilder {
             fail_foreign_waits: false,
             task_limits: HashMap::new(),
             workflow_limits: HashMap::new(),
+            backup: true,
+            readiness_limit: DEFAULT_READINESS_LIMIT,
         }
     }
 
@@ -82,8 +91,8 @@ impl WorkerBuilder {
         self
     }
 
-    /// Through what runs are received, whatever the configuration says. Default: straight from the
-    /// server, by [`ClaimSubscriber`].
+    /// Through what runs are received, whatever the configuration says; while it fails, they are claimed
+    /// straight from the server. Default: always straight from the server, by [`ClaimSubscriber`].
     pub fn subscriber(self, subscriber: impl SubscriberFactory) -> Self {
         self.shared_subscriber(Arc::new(subscriber))
     }
@@ -91,6 +100,13 @@ impl WorkerBuilder {
     /// Like [`subscriber`](Self::subscriber), for one that is shared or chosen at run time.
     pub fn shared_subscriber(mut self, subscriber: Arc<dyn SubscriberFactory>) -> Self {
         self.subscriber = Some(subscriber);
+        self
+    }
+
+    /// Whether ready runs are claimed straight from the server while the subscriber fails. Default: yes. A
+    /// subscriber that claims from the server anyway has no backup.
+    pub fn backup_subscriber(mut self, backup: bool) -> Self {
+        self.backup = backup;
         self
     }
 
@@ -154,6 +170,13 @@ impl WorkerBuilder {
         self
     }
 
+    /// How old the proof may be that the worker consumes, before its [health](Worker::health) is not ready
+    /// any more. Default 15 s; longer than a `receive` of the subscriber may wait.
+    pub fn readiness_limit(mut self, limit: Duration) -> Self {
+        self.readiness_limit = limit;
+        self
+    }
+
     /// Fails a run whose handler has waited for a second for something that is not durable, instead
     /// of only warning.
     ///
@@ -193,11 +216,19 @@ impl WorkerBuilder {
         let boot = self.entropy.next_u64();
         let id = self.config.id.clone().unwrap_or_else(|| format!("worker-{:08x}", self.entropy.next_u64() >> 32));
         let name = Name::from(format!("{id}:{:012x}", boot >> 16));
-        let factory = self.subscriber.unwrap_or_else(|| {
-            let claims = ClaimSubscriber::new(&self.client);
-            Arc::new(claims.owner(name.clone()).entropy(self.entropy.clone()))
-        });
+        let claims = ClaimSubscriber::new(&self.client).owner(name.clone()).entropy(self.entropy.clone());
+        let factory = self.subscriber.unwrap_or_else(|| Arc::new(claims.clone()));
         let lease = factory.claim_min_idle_time().unwrap_or(DEFAULT_LEASE);
+        let meter = Meter::of(&id);
+        let (factory, route) = match self.backup && !factory.claims_from_server() {
+            false => (factory, None),
+            true => {
+                let backed = BackupSubscribers::new(factory, claims.lease(lease));
+                let backed = backed.entropy(self.entropy.clone()).meter(meter.clone());
+                let route = backed.route();
+                (Arc::new(backed) as Arc<dyn SubscriberFactory>, Some(route))
+            }
+        };
         if let Some(heartbeat) = self.config.heartbeat_interval() {
             heartbeat_against_lease(heartbeat, lease)?;
         }
@@ -209,6 +240,7 @@ impl WorkerBuilder {
             configured_heartbeat,
             graceful: self.config.graceful_shutdown_timeout(),
             heartbeat_on_runtime: self.heartbeat_on_runtime,
+            readiness_limit: self.readiness_limit,
         };
         let limits = Limits::new(self.task_limits);
         let turns = Limits::new(self.workflow_limits);
@@ -228,6 +260,7 @@ impl WorkerBuilder {
             gate,
             turns,
             lost_clean_up: after_loss(lease),
+            meter: meter.clone(),
         });
         let executor = self.decorators.into_iter().fold(own, |inner, decorate| decorate(inner));
         Ok(Worker::from_shared(Shared {
@@ -235,6 +268,7 @@ impl WorkerBuilder {
             name,
             client: self.client,
             factory,
+            route,
             pools: self.pools,
             settings,
             clock: self.clock,
@@ -245,7 +279,8 @@ impl WorkerBuilder {
             counters: Counters::default(),
             control: watch::Sender::new(Control::default()),
             lifecycle: Lifecycle::new(),
-            last_receive: AtomicU64::new(0),
+            pulse: Pulse::default(),
+            meter,
         }))
     }
 }

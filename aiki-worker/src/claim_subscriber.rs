@@ -91,6 +91,10 @@ impl SubscriberFactory for ClaimSubscriber {
     fn claim_min_idle_time(&self) -> Option<Duration> {
         Some(self.lease)
     }
+
+    fn claims_from_server(&self) -> bool {
+        true
+    }
 }
 
 struct Claiming {

@@ -10,6 +10,8 @@
 //! | `executor` | drives one pass of one run |
 //! | `heartbeat` | prolongs claims and deliveries on a thread of its own |
 //! | [`ClaimSubscriber`] | claims straight from the server, where there is no transport |
+//! | [`BackupSubscribers`] | does so while a transport is away |
+//! | [`WorkerStatus`], [`WorkerHealth`] | what can be seen of a worker; metrics with the feature `metrics` |
 //! | [`trace`] | all log lines and their fields |
 //!
 //! ```no_run
@@ -54,6 +56,7 @@
 
 mod active;
 mod backoff;
+mod backup;
 mod batch;
 mod builder;
 mod claim_subscriber;
@@ -61,9 +64,12 @@ mod config;
 mod dispatcher;
 mod error;
 mod executor;
+mod health;
 mod heartbeat;
 mod lifecycle;
 mod limits;
+mod measure;
+mod pulse;
 mod registry;
 mod report;
 mod session;
@@ -71,11 +77,15 @@ mod status;
 pub mod trace;
 mod worker;
 
+pub use backup::BackupSubscribers;
 pub use builder::WorkerBuilder;
 pub use claim_subscriber::ClaimSubscriber;
 pub use config::{ConfigError, SubscriberConfig, WorkerConfig, WorkflowRunConfig};
 pub use error::WorkerError;
+pub use health::{Unready, WorkerHealth};
 pub use limits::Limit;
+#[cfg(feature = "metrics")]
+pub use measure::describe_metrics;
 pub use registry::RegistryHandle;
 pub use report::StopReport;
 pub use status::{ActiveRun, Totals, WorkerPhase, WorkerStatus};

@@ -83,6 +83,18 @@ pub(crate) fn subscriber_unavailable(worker: &str, error: &dyn Display, failures
     warn!(target: TARGET, worker, %error, failures, delay_ms, "the subscriber cannot receive; trying again");
 }
 
+pub(crate) fn backup_begins(worker: &str, error: &dyn Display) {
+    warn!(target: TARGET, worker, %error, "the subscriber is away: ready runs are claimed straight from the server");
+}
+
+pub(crate) fn backup_ends(worker: &str) {
+    info!(target: TARGET, worker, "the subscriber answers again: runs come through it");
+}
+
+pub(crate) fn primary_refused(worker: &str, error: &dyn Display) {
+    error!(target: TARGET, worker, %error, "the subscriber refuses the worker; it is tried again all the same");
+}
+
 pub(crate) fn claim_failed(worker: &str, error: &dyn Display, failures: u32, delay: Duration) {
     let delay_ms = delay.as_millis() as u64;
     warn!(target: TARGET, worker, %error, failures, delay_ms, "runs cannot be claimed; they are put back");

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aiki_core::name::Name;
@@ -11,11 +10,15 @@ use aiki_runtime::Entropy;
 use tokio::sync::watch;
 
 use crate::active::ActiveRuns;
+use crate::backup::Route;
 use crate::builder::WorkerBuilder;
 use crate::dispatcher::Dispatcher;
 use crate::error::WorkerError;
+use crate::health::WorkerHealth;
 use crate::heartbeat::Heartbeat;
 use crate::lifecycle::{Control, End, Lifecycle};
+use crate::measure::Meter;
+use crate::pulse::Pulse;
 use crate::registry::{Registry, RegistryHandle};
 use crate::report::StopReport;
 use crate::status::{Counters, WorkerStatus};
@@ -32,6 +35,8 @@ pub(crate) struct Settings {
     pub(crate) configured_heartbeat: Duration,
     pub(crate) graceful: Duration,
     pub(crate) heartbeat_on_runtime: bool,
+    /// How old a proof of consuming may be.
+    pub(crate) readiness_limit: Duration,
 }
 
 /// What all parts of one worker share.
@@ -41,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) name: Name,
     pub(crate) client: Client,
     pub(crate) factory: Arc<dyn SubscriberFactory>,
+    /// Which way runs come; `None` when there is only one.
+    pub(crate) route: Option<Arc<Route>>,
     pub(crate) pools: Vec<Name>,
     pub(crate) settings: Settings,
     pub(crate) clock: Arc<dyn Clock>,
@@ -51,8 +58,8 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     pub(crate) control: watch::Sender<Control>,
     pub(crate) lifecycle: Lifecycle,
-    /// When the subscriber last answered, in ticks.
-    pub(crate) last_receive: AtomicU64,
+    pub(crate) pulse: Pulse,
+    pub(crate) meter: Meter,
 }
 
 impl Shared {
@@ -170,7 +177,27 @@ impl Worker {
             free_slots: shared.settings.slots.saturating_sub(active.len()),
             active,
             totals: shared.counters.totals(),
-            last_receive_age: shared.active.ticks.since(shared.last_receive.load(Ordering::Relaxed)),
+            last_receive_age: shared.active.ticks.since(shared.pulse.consumed()),
+        }
+    }
+
+    /// Whether the worker does its work, by proof. Cheap enough for a probe every second; it answers also
+    /// while a handler blocks the runtime.
+    pub fn health(&self) -> WorkerHealth {
+        let shared = &self.shared;
+        let (ticks, control) = (shared.active.ticks, *shared.control.borrow());
+        WorkerHealth {
+            phase: shared.lifecycle.phase(),
+            paused: control.paused,
+            refused: control.refused,
+            since_consume: ticks.since(shared.pulse.consumed()),
+            starving: ticks.since(shared.pulse.starving()),
+            since_tick: ticks.since(shared.pulse.ticked()),
+            on_backup: shared.route.as_ref().is_some_and(|route| route.is_on_backup()),
+            backup_switches: shared.route.as_ref().map_or(0, |route| route.switches()),
+            held: shared.pulse.held(),
+            oldest_lease: shared.active.oldest_lease(),
+            readiness_limit: shared.settings.readiness_limit,
         }
     }
 

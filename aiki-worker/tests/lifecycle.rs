@@ -200,7 +200,7 @@ async fn a_misconfigured_subscriber_ends_the_start_and_an_absent_one_does_not() 
     worker.workflow_registry().add(double());
     assert_eq!(worker.start().await, Err(WorkerError::Misconfigured("no such database".into())));
 
-    let worker = house.worker("absent").subscriber(broken(false)).build().unwrap();
+    let worker = house.worker("absent").subscriber(broken(false)).backup_subscriber(false).build().unwrap();
     worker.workflow_registry().add(double());
     start(&worker);
     tokio::time::sleep(Duration::from_secs(60)).await;

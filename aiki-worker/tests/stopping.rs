@@ -181,6 +181,8 @@ async fn a_stop_waits_until_what_was_claimed_without_a_transport_is_given_back()
     let handle = double().start(&house.client, 1).await.unwrap();
     let worker = house.claiming_worker("w", client).build().unwrap();
     worker.workflow_registry().add(double());
+    // Old enough to be given to whoever asks.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     start(&worker);
     tokio::time::sleep(Duration::from_millis(500)).await;
     worker.stop().await;

@@ -1,23 +1,34 @@
-//! Server and memory subscriber in this process.
+//! Server and queue in this process.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use aiki_core::{Client, Clock, Name};
+use aiki_core::{Client, Clock, Name, SubscriberFactory};
 use aiki_runtime::Entropy;
 use aiki_server::ServerStartError;
 use aiki_subscriber_memory::{MemoryQueue, MemoryQueueConfig};
 
 use crate::SubscriberTypes;
+#[cfg(feature = "redis")]
+use crate::redis::{RedisPublisher, RedisStreams, RedisUrl};
 use crate::subscribers::fixed_options;
 
-/// The orchestrator inside this process, with the memory queue that announces its runs.
+/// Through what runs are announced.
+#[derive(Clone, Debug)]
+enum Queue {
+    Memory(MemoryQueue),
+    #[cfg(feature = "redis")]
+    Redis(Box<(RedisUrl, RedisStreams)>),
+}
+
+/// The orchestrator inside this process, with the queue that announces its runs: in memory, or Redis
+/// Streams (feature `redis`) for workers in other processes as well.
 ///
 /// Cloning is cheap; all clones are one server. Runs survive the process when the server has a file.
 #[derive(Clone, Debug)]
 pub struct Server {
     inner: aiki_server::Server,
-    queue: MemoryQueue,
+    queue: Queue,
 }
 
 impl Server {
@@ -41,8 +52,7 @@ impl Server {
 
     /// A server with more to say about it.
     pub fn builder() -> ServerBuilder {
-        let queue = MemoryQueue::new();
-        ServerBuilder { inner: aiki_server::Server::builder().publisher(Arc::new(queue.clone())), queue }
+        ServerBuilder { inner: aiki_server::Server::builder(), queue: Queue::Memory(MemoryQueue::new()) }
     }
 
     /// A client of this server, for the default namespace.
@@ -55,21 +65,42 @@ impl Server {
         self.inner.client_for(namespace.into())
     }
 
-    /// What workers in this process subscribe to.
-    pub fn subscriber(&self) -> MemoryQueue {
-        self.queue.clone()
+    /// What workers of this server subscribe to, with default options.
+    pub fn subscriber(&self) -> Arc<dyn SubscriberFactory> {
+        match &self.queue {
+            Queue::Memory(queue) => Arc::new(queue.clone()),
+            #[cfg(feature = "redis")]
+            Queue::Redis(redis) => Arc::new(redis.1.clone()),
+        }
     }
 
-    /// The subscriber types that a worker's configuration may name here: `memory` and `http`.
+    /// The subscriber types that a worker's configuration may name here: `http`, and `memory` or, for a
+    /// server with Redis, `redis_streams`.
     pub fn subscriber_types(&self) -> SubscriberTypes {
-        SubscriberTypes::new().with("memory", {
-            let queue = self.queue.clone();
-            move |subscriber| {
-                let MemoryQueueConfig { claim_min_idle_time, block_time, .. } = MemoryQueueConfig::default();
-                fixed_options(subscriber, &[("claimMinIdleTimeMs", claim_min_idle_time), ("blockTimeMs", block_time)])?;
-                Ok(Arc::new(queue.clone()))
-            }
-        })
+        let types = SubscriberTypes::new();
+        match &self.queue {
+            Queue::Memory(queue) => types.with("memory", {
+                let queue = queue.clone();
+                move |subscriber| {
+                    let MemoryQueueConfig { claim_min_idle_time, block_time, .. } = MemoryQueueConfig::default();
+                    let fixed = [("claimMinIdleTimeMs", claim_min_idle_time), ("blockTimeMs", block_time)];
+                    fixed_options(subscriber, &fixed)?;
+                    Ok(Arc::new(queue.clone()))
+                }
+            }),
+            #[cfg(feature = "redis")]
+            Queue::Redis(redis) => types.redis(redis.1.clone()),
+        }
+    }
+
+    /// All subscriptions over the server's Redis that were made here, to look at their health; `None` for a
+    /// server without Redis.
+    #[cfg(feature = "redis")]
+    pub fn redis_streams(&self) -> Option<RedisStreams> {
+        match &self.queue {
+            Queue::Memory(_) => None,
+            Queue::Redis(redis) => Some(redis.1.clone()),
+        }
     }
 
     /// Ends the server: what was acknowledged is on disk, the file is free for another process.
@@ -82,7 +113,7 @@ impl Server {
 #[derive(Debug)]
 pub struct ServerBuilder {
     inner: aiki_server::ServerBuilder,
-    queue: MemoryQueue,
+    queue: Queue,
 }
 
 impl ServerBuilder {
@@ -91,6 +122,14 @@ impl ServerBuilder {
         let path = path.into();
         let path = path.to_str().and_then(|text| text.strip_prefix("sqlite://")).map(PathBuf::from).unwrap_or(path);
         self.inner = self.inner.sqlite(path);
+        self
+    }
+
+    /// Announces runs through this Redis instead of in memory, so that workers in other processes may have
+    /// them. While it is away, [workers](aiki_worker::BackupSubscribers) claim runs from the server itself.
+    #[cfg(feature = "redis")]
+    pub fn redis(mut self, url: RedisUrl) -> Self {
+        self.queue = Queue::Redis(Box::new((url.clone(), RedisStreams::new(url))));
         self
     }
 
@@ -123,6 +162,11 @@ impl ServerBuilder {
     /// # Errors
     /// As [`Server::embedded`].
     pub async fn start(self) -> Result<Server, ServerStartError> {
-        Ok(Server { inner: self.inner.start().await?, queue: self.queue })
+        let inner = match &self.queue {
+            Queue::Memory(queue) => self.inner.publisher(Arc::new(queue.clone())),
+            #[cfg(feature = "redis")]
+            Queue::Redis(redis) => self.inner.publisher(Arc::new(RedisPublisher::new(redis.0.clone()))),
+        };
+        Ok(Server { inner: inner.start().await?, queue: self.queue })
     }
 }

@@ -19,6 +19,10 @@ pub enum Error {
     /// The server said no, or could not be asked.
     #[error(transparent)]
     Server(#[from] ServerError),
+    /// The address of the Redis cannot be used.
+    #[cfg(feature = "redis")]
+    #[error(transparent)]
+    RedisUrl(#[from] crate::redis::RedisUrlError),
     /// The embedded server could not start.
     #[cfg(feature = "embedded")]
     #[error(transparent)]

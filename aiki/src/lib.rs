@@ -40,6 +40,9 @@
 //! # Ok(()) }
 //! ```
 //!
+//! The attributes `#[aiki::task]` and `#[aiki::workflow]` (feature `macros`, on by default) make the same of plain
+//! functions, without closures and clones.
+//!
 //! | to | use |
 //! |---|---|
 //! | define | [`Task`], [`Workflow`], [`RetryStrategy`], [`Failure`] |
@@ -47,19 +50,32 @@
 //! | start and wait | [`Client`], [`StartRun`], [`RunHandle`] |
 //! | start by the calendar | [`Schedule`], [`ScheduleHandle`], [`OverlapPolicy`] |
 //! | host everything here | [`Server`] (feature `embedded`, on by default) |
+//! | let workers elsewhere have the runs | [`redis`] (feature `redis`) |
+//! | see how it goes | [`Worker::health`], [`Worker::status`], metrics (features `metrics` and `prometheus`) |
 //! | write a transport | [`subscriber`], [`publisher`] and the crate `aiki-conformance` |
 
 #[cfg(feature = "embedded")]
 mod embedded;
 mod error;
+#[cfg(feature = "prometheus")]
+pub mod prometheus;
+#[cfg(feature = "redis")]
+pub mod redis;
 mod shutdown;
 mod subscribers;
 
 pub mod prelude;
 
+#[cfg(feature = "redis")]
+pub use aiki_client::ClientConfig;
 pub use aiki_core::*;
+#[cfg(feature = "macros")]
+pub use aiki_macros::{task, workflow};
 pub use aiki_runtime::{Entropy, SeededEntropy, SystemClock, SystemEntropy, VirtualClock};
-pub use aiki_worker::{ConfigError, Limit, StopReport, Worker, WorkerBuilder, WorkerConfig, WorkerError, WorkerStatus};
+pub use aiki_worker::{
+    ConfigError, Limit, StopReport, Unready, Worker, WorkerBuilder, WorkerConfig, WorkerError, WorkerHealth,
+    WorkerStatus,
+};
 #[cfg(feature = "embedded")]
 pub use embedded::{Server, ServerBuilder};
 pub use error::Error;

@@ -8,3 +8,6 @@ pub use crate::{
 
 #[cfg(feature = "embedded")]
 pub use crate::Server;
+
+#[cfg(feature = "macros")]
+pub use crate::{task, workflow};

@@ -8,10 +8,14 @@ use std::time::Duration;
 use aiki_core::{Client, SubscriberFactory};
 use aiki_worker::{ConfigError, SubscriberConfig, Worker, WorkerBuilder, WorkerConfig};
 
+/// The type that needs a Redis.
+pub(crate) const REDIS_STREAMS: &str = "redis_streams";
+
 type Make = Arc<dyn Fn(&SubscriberConfig) -> Result<Arc<dyn SubscriberFactory>, ConfigError> + Send + Sync>;
 
 /// The subscriber types that a configuration may name. `http` (straight from the server) is always
-/// among them; the embedded server adds `memory`; add your own with [`with`](Self::with).
+/// among them; the embedded server adds `memory`; `redis_streams` needs the feature `redis` and the address
+/// of a Redis; add your own with [`with`](Self::with).
 ///
 /// ```
 /// use aiki::prelude::*;
@@ -58,6 +62,7 @@ impl SubscriberTypes {
         }
         match self.types.get(&subscriber.kind) {
             Some(make) => Ok(Worker::builder(client).config(config).subscriber(make(&subscriber)?)),
+            None if subscriber.kind == REDIS_STREAMS => Err(no_redis()),
             None => Err(ConfigError::Value {
                 key: "subscriber.type",
                 problem: format!("is `{}`, which this program does not have", subscriber.kind),
@@ -75,6 +80,15 @@ impl fmt::Debug for SubscriberTypes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entry(&"http").entries(self.types.keys()).finish()
     }
+}
+
+fn no_redis() -> ConfigError {
+    let remedy = match cfg!(feature = "redis") {
+        true => "add `redis` with host, port, password and db, or with a URL, to the client's configuration",
+        false => "build `aiki` with its feature `redis`, and configure `redis` for the client",
+    };
+    let problem = format!("is not configured, but `subscriber.type` is `{REDIS_STREAMS}`");
+    ConfigError::Value { key: "redis", problem, remedy: remedy.to_owned() }
 }
 
 /// Accepts only options that say what is so anyway: what nobody reads must not look as if it worked.

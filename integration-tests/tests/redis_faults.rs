@@ -6,137 +6,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use aiki_core::subscriber::{DeliveryLease, Receipt, ReleaseDelay};
-use aiki_core::{Delivery, Name, Priority, Publisher, ReadyRun, RunId, Subscriber, SubscriberError, SubscriberFactory};
-use aiki_core::{Subscription, WorkflowKey};
-use aiki_subscriber_redis::{Health, RedisPublisher, RedisStreams};
+use aiki_core::subscriber::{DeliveryLease, ReleaseDelay};
+use aiki_core::{Publisher, SubscriberError};
 use fred::clients::Client;
 use fred::types::Value;
+use integration_tests::redis::bench::{
+    Bench, LEASE, SOON, STREAM, collect, heartbeat, ids, keep, nothing, receipts, runs, runs_of, until,
+};
 use integration_tests::redis::{Mode, Proxy, RedisServer, command, connect};
 use tokio::time::{Instant, sleep, timeout};
-
-/// C of the fast profile.
-const LEASE: Duration = Duration::from_millis(1_600);
-const STREAM: &str = "aiki:wf:{test/default}:user:orders:1.0.0";
-/// Everything is well again by then.
-const SOON: Duration = Duration::from_secs(10);
-
-struct Bench {
-    factory: RedisStreams,
-    publisher: RedisPublisher,
-}
-
-impl Bench {
-    fn at(url: &str) -> Self {
-        let url: aiki_subscriber_redis::RedisUrl = url.parse().unwrap();
-        let factory = RedisStreams::new(url.clone()).claim_min_idle_time(LEASE).block_time(Duration::from_millis(300));
-        Self { factory, publisher: RedisPublisher::new(url) }
-    }
-
-    /// Reads that wait long enough for a test to be sure of finding one that waits.
-    fn long_reads(mut self) -> Self {
-        self.factory = self.factory.block_time(Duration::from_secs(5));
-        self
-    }
-
-    fn slow_lease(mut self) -> Self {
-        self.factory = self.factory.claim_min_idle_time(Duration::from_secs(600));
-        self
-    }
-
-    async fn subscribe_to(&self, worker: &str, workflows: &[&str]) -> Result<Box<dyn Subscriber>, SubscriberError> {
-        let subscription = Subscription {
-            worker: Name::new(worker),
-            namespace: Name::new("test"),
-            workflows: workflows.iter().map(|name| WorkflowKey::user(*name, "1.0.0")).collect(),
-            pools: Vec::new(),
-        };
-        self.factory.subscribe(subscription).await
-    }
-
-    async fn subscribe(&self, worker: &str) -> Box<dyn Subscriber> {
-        self.subscribe_to(worker, &["orders"]).await.expect("a subscription")
-    }
-
-    async fn publish(&self, runs: &[ReadyRun]) {
-        assert_eq!(self.publisher.publish(runs).await.failed, []);
-    }
-
-    fn health(&self) -> Health {
-        self.factory.health().into_iter().next().expect("a live subscription")
-    }
-}
-
-fn runs_of(workflow: &str, count: u32) -> Vec<ReadyRun> {
-    let run = |number| ReadyRun {
-        id: RunId::from_bits((1 + u128::from(number)) << 24),
-        namespace: Name::new("test"),
-        workflow: WorkflowKey::user(workflow, "1.0.0"),
-        pool: None,
-        priority: Priority::Normal,
-    };
-    (0..count).map(run).collect()
-}
-
-fn runs(count: u32) -> Vec<ReadyRun> {
-    runs_of("orders", count)
-}
-
-fn ids(runs: &[ReadyRun]) -> BTreeSet<RunId> {
-    runs.iter().map(|run| run.id).collect()
-}
-
-fn receipts(deliveries: &[Delivery]) -> Vec<Receipt> {
-    deliveries.iter().map(|delivery| delivery.receipt.clone()).collect()
-}
-
-/// Receives until so many different runs came, through whatever trouble.
-async fn collect(from: &dyn Subscriber, count: usize) -> Vec<Delivery> {
-    let (mut all, mut seen) = (Vec::new(), BTreeSet::new());
-    let work = async {
-        let mut failures = 0;
-        while seen.len() < count {
-            match from.receive(16).await {
-                Ok(some) => {
-                    failures = 0;
-                    all.extend(some.into_iter().filter(|delivery| seen.insert(delivery.run)));
-                }
-                Err(SubscriberError::Unavailable(_)) => {
-                    failures += 1;
-                    sleep(from.next_delay(failures)).await;
-                }
-                Err(error) => panic!("{error}"),
-            }
-        }
-    };
-    assert!(timeout(SOON, work).await.is_ok(), "{} of {count} runs were delivered", all.len());
-    all
-}
-
-/// Asks until there is an answer.
-async fn heartbeat(by: &dyn Subscriber, deliveries: &[Delivery]) -> Vec<DeliveryLease> {
-    let receipts = receipts(deliveries);
-    let work = async {
-        loop {
-            match by.heartbeat(&receipts).await {
-                Ok(leases) => return leases,
-                Err(SubscriberError::Unavailable(_)) => sleep(by.next_delay(1)).await,
-                Err(error) => panic!("{error}"),
-            }
-        }
-    };
-    timeout(SOON, work).await.expect("an answer")
-}
-
-/// Until `done`, polled.
-async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
-    let work = async {
-        while !done().await {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    assert!(timeout(SOON, work).await.is_ok(), "never: {what}");
-}
 
 async fn streams_are_lost(harm: &str) {
     let server = RedisServer::start().await;
@@ -216,29 +94,6 @@ async fn a_key_of_another_type_stops_only_its_own_runs() {
     let mended = collect(&*worker, 2).await;
     assert!(mended.iter().all(|delivery| delivery.workflow.name.as_str() == "orders"));
     assert_eq!(bench.health().broken_streams, [""; 0]);
-}
-
-/// Keeps the deliveries alive as a worker does, for so long: a heartbeat that fails is not repeated before the next
-/// one is due. Answers the last leases.
-async fn keep(by: &dyn Subscriber, held: &[Delivery], during: Duration) -> Vec<DeliveryLease> {
-    let end = Instant::now() + during;
-    while Instant::now() < end {
-        // The subscriber alone has to make up for it.
-        let _ = by.heartbeat(&receipts(held)).await;
-        sleep(LEASE / 3).await;
-    }
-    heartbeat(by, held).await
-}
-
-/// Nobody else gets anything for so long.
-async fn nothing(to: &dyn Subscriber, during: Duration) {
-    let end = Instant::now() + during;
-    while Instant::now() < end {
-        match to.receive(16).await {
-            Ok(some) => assert_eq!(some, [], "taken over from a live worker"),
-            Err(_) => sleep(to.next_delay(1)).await,
-        }
-    }
 }
 
 #[tokio::test]

@@ -13,7 +13,8 @@ use aiki::run::record::TransitionChange;
 use aiki_subscriber_redis::{RedisPublisher, RedisStreams, RedisUrl};
 use integration_tests::ledger::Ledger;
 use integration_tests::pipeline;
-use integration_tests::redis::{RedisServer, command, connect};
+use integration_tests::redis::source::Source;
+use integration_tests::redis::{command, connect};
 use tokio::time::{sleep, timeout};
 
 const RUNS: u64 = 200;
@@ -35,7 +36,7 @@ fn worker(client: Client, url: &RedisUrl, ledger: &Ledger) -> Worker {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_dies_midway_costs_time_and_no_run() {
-    let redis = RedisServer::start().await;
+    let redis = Source::find().await;
     let url: RedisUrl = redis.url().parse().expect("a good URL");
     let server = aiki_server::Server::builder()
         .publisher(Arc::new(RedisPublisher::new(url.clone())))

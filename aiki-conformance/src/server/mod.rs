@@ -36,6 +36,7 @@ macro_rules! server_conformance {
             claim::a_claimed_run_is_owned_and_an_ended_one_is_done,
             claim::answers_come_in_the_order_of_the_request,
             claim::a_claim_whose_answer_was_lost_is_granted_again,
+            claim::an_announced_run_is_left_to_those_who_listen_for_a_second,
             claim::ready_runs_come_by_urgency_and_then_by_age,
             claim::ready_runs_of_other_versions_and_pools_are_left_alone,
             claim::an_expired_lease_is_recovered_and_announced,

@@ -66,6 +66,10 @@ impl<F: SubscriberFactory> SubscriberFactory for FaultySubscribers<F> {
     fn claim_min_idle_time(&self) -> Option<Duration> {
         self.inner.claim_min_idle_time()
     }
+
+    fn claims_from_server(&self) -> bool {
+        self.inner.claims_from_server()
+    }
 }
 
 #[derive(Debug)]
@@ -148,6 +152,10 @@ impl Subscriber for Faulty {
 
     fn guarantees(&self) -> Guarantees {
         self.inner.guarantees()
+    }
+
+    fn since_answer(&self) -> Option<Duration> {
+        self.inner.since_answer()
     }
 
     /// The inner subscription is over, also when this fails.

@@ -90,6 +90,10 @@ impl<F: SubscriberFactory> SubscriberFactory for InstrumentedSubscribers<F> {
     fn claim_min_idle_time(&self) -> Option<Duration> {
         self.inner.claim_min_idle_time()
     }
+
+    fn claims_from_server(&self) -> bool {
+        self.inner.claims_from_server()
+    }
 }
 
 struct Instrumented {
@@ -139,6 +143,10 @@ impl Subscriber for Instrumented {
 
     fn guarantees(&self) -> Guarantees {
         self.inner.guarantees()
+    }
+
+    fn since_answer(&self) -> Option<Duration> {
+        self.inner.since_answer()
     }
 
     async fn close(&self) -> Result<(), SubscriberError> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::data::Data;
 use crate::context::{Run, TaskBody, TaskContext, TaskFuture};
 use crate::failure::{ErrorObject, Failure, HandlerError};
 use crate::name::{NameError, check_name};
@@ -56,12 +57,7 @@ pub struct Task<I, O, E = Failure> {
 type Retryable<E> = Arc<dyn Fn(&E) -> bool + Send + Sync>;
 type AttemptFuture<O, E> = std::pin::Pin<Box<dyn Future<Output = Result<O, E>> + Send>>;
 
-impl<I, O, E> Task<I, O, E>
-where
-    I: Serialize + DeserializeOwned + Send + 'static,
-    O: Serialize + DeserializeOwned + Send + 'static,
-    E: HandlerError,
-{
+impl<I, O, E> Task<I, O, E> {
     /// Defines a task. It is not retried unless [`retry`](Self::retry) says so.
     ///
     /// # Panics
@@ -70,6 +66,9 @@ where
     #[track_caller]
     pub fn new<F, Fut>(name: impl AsRef<str>, handler: F) -> Self
     where
+        I: Data,
+        O: Data,
+        E: HandlerError,
         F: Fn(TaskContext, I) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<O, E>> + Send + 'static,
     {
@@ -85,6 +84,9 @@ where
     /// [`NameError`] when the name breaks the rules of [`check_name`].
     pub fn try_new<F, Fut>(name: impl AsRef<str>, handler: F) -> Result<Self, NameError>
     where
+        I: Data,
+        O: Data,
+        E: HandlerError,
         F: Fn(TaskContext, I) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<O, E>> + Send + 'static,
     {
@@ -126,7 +128,12 @@ where
 
     /// Only errors for which `retryable` holds are retried; the others fail the task at once.
     /// An untyped error says so itself: [`Failure::non_retryable`].
-    pub fn retry_if(mut self, retryable: impl Fn(&E) -> bool + Send + Sync + 'static) -> Self {
+    pub fn retry_if(mut self, retryable: impl Fn(&E) -> bool + Send + Sync + 'static) -> Self
+    where
+        I: Data,
+        O: Data,
+        E: HandlerError,
+    {
         let retryable: Retryable<E> = Arc::new(retryable);
         self.body = erase(self.handler.clone(), Some(retryable.clone()));
         self.retry_if = Some(retryable);
@@ -145,7 +152,10 @@ where
     /// The future resolves to [`TaskError`](crate::TaskError) when the task has failed and no retry
     /// is left.
     #[track_caller]
-    pub fn start<'run>(&self, run: &'run Run, input: I) -> TaskFuture<'run, O, E> {
+    pub fn start<'run>(&self, run: &'run Run, input: I) -> TaskFuture<'run, O, E>
+    where
+        I: Data,
+    {
         TaskFuture::open(
             run,
             self.name.clone(),
@@ -164,9 +174,7 @@ where
     pub async fn call(&self, cx: TaskContext, input: I) -> Result<O, E> {
         (self.handler)(cx, input).await
     }
-}
 
-impl<I, O, E> Task<I, O, E> {
     /// The task's name.
     pub fn name(&self) -> &str {
         &self.name

@@ -164,6 +164,7 @@ impl HandlerError for Failure {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<E> HandlerError for E
 where
     E: Error + Serialize + DeserializeOwned + Send + 'static,

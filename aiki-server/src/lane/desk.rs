@@ -116,11 +116,11 @@ impl<'a> Desk<'a> {
             ids,
             entropy,
             runs,
-            schedules: OpenSchedules::default(),
             references,
             entries: Vec::new(),
             broken: None,
             aftermath: Aftermath::default(),
+            schedules: OpenSchedules::default(),
         };
         desk.fetch(touched)?;
         Ok(desk)

@@ -165,7 +165,7 @@ mod tests {
     fn claim_ready(limit: usize) -> Planned<ClaimReadyRuns> {
         let (worker, workflows) = (Name::new("worker"), vec![WorkflowKey::user("w", "1")]);
         let request = ClaimReady { worker, workflows, pools: Vec::new(), limit, lease: Duration::from_secs(9) };
-        Planned::new(ClaimReadyRuns { namespace: Name::new("n"), request })
+        Planned::new(ClaimReadyRuns { namespace: Name::new("n"), request, announcer: None })
     }
 
     #[test]

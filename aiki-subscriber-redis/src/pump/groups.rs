@@ -44,7 +44,7 @@ impl Pump {
             }
         }
         let broken = self.state.broken.iter().zip(&keys).filter(|(broken, _)| **broken).map(|(_, key)| key.clone());
-        self.intake.set_broken(broken.collect());
+        self.intake.set_broken(self.number, broken.collect());
         if made > 0 && !self.state.first {
             add(&self.counters.groups_recreated, made);
             tracing::warn!(groups = made, "streams or groups were gone and are made again");

@@ -31,11 +31,13 @@ const OLD_CONSUMER_MS: u64 = 24 * 60 * 60 * 1000;
 const CLEANING: Duration = Duration::from_secs(60 * 60);
 
 pub(crate) struct Pump {
+    /// Which of the subscription's loops this is.
+    number: usize,
     pub(crate) streams: Arc<Streams>,
     pub(crate) intake: Arc<Intake>,
     pub(crate) broker: Broker,
     pub(crate) reader: Link,
-    health: Link,
+    pub(crate) health: Link,
     pub(crate) counters: Arc<Counters>,
     pub(crate) timing: Timing,
     state: State,
@@ -69,6 +71,7 @@ struct State {
 
 impl Pump {
     pub(crate) fn new(
+        number: usize,
         broker: Broker,
         reader: Link,
         health: Link,
@@ -95,7 +98,7 @@ impl Pump {
             next_cleaning: now,
             suspicions: counters.suspicions(),
         };
-        Self { streams, intake, broker, reader, health, counters, timing, state }
+        Self { number, streams, intake, broker, reader, health, counters, timing, state }
     }
 
     /// Until the subscription is closed; then hands everything back and says how that went.
@@ -106,12 +109,12 @@ impl Pump {
             match self.round().await {
                 Ok(()) => {
                     failures = 0;
-                    self.intake.set_trouble(None);
+                    self.intake.set_trouble(self.number, None);
                 }
                 Err(failure) => {
                     failures += 1;
                     self.react(&failure, failures);
-                    self.intake.set_trouble(Some(failure.text.clone()));
+                    self.intake.set_trouble(self.number, Some(failure.text.clone()));
                     let pause = chance::up_to(self.timing.pause(failures));
                     tokio::select! {
                         () = sleep(pause) => {}
@@ -137,8 +140,8 @@ impl Pump {
             // A key of another type makes a read of many streams fail as a whole; making groups finds it.
             Trouble::GroupLost | Trouble::WrongType => self.state.regroup = true,
             Trouble::Connection => self.state.check_own = true,
-            // A replica now. Another server may be behind the address already.
-            Trouble::WrongServer => {
+            // A replica now, and another server may be behind the address already; or the hash slot has moved.
+            Trouble::WrongServer | Trouble::Moved => {
                 self.broker.control.give_up_after(failure);
                 self.reader.give_up_after(failure);
                 self.health.give_up_after(failure);
@@ -166,7 +169,7 @@ impl Pump {
             self.take_own().await?;
             self.state.check_own = false;
         }
-        let unwanted = self.intake.unwanted(self.timing.buffered());
+        let unwanted = self.intake.unwanted(self.timing.buffered(), |receipt| self.streams.knows(receipt));
         if !unwanted.is_empty() {
             self.give_up(&unwanted).await?;
         }
@@ -174,8 +177,10 @@ impl Pump {
             self.state.next_cleaning = Instant::now() + CLEANING;
             self.broker.delete_old_consumers(OLD_CONSUMER_MS).await?;
         }
-        let free = self.intake.demand();
+        let reserved = self.intake.reserve();
+        let free = reserved.count;
         if free == 0 {
+            drop(reserved);
             self.state.drained = false;
             self.intake.wait_for_demand(self.timing.buffered()).await;
             return Ok(());
@@ -187,6 +192,8 @@ impl Pump {
             return Ok(());
         }
         self.state.drained = true;
+        // A read that waits must not keep the other loops from taking.
+        drop(reserved);
         self.wait_and_read(free).await
     }
 

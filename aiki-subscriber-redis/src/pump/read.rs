@@ -60,8 +60,10 @@ impl Pump {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => {
                 let failure = Failure::from(error);
-                if failure.ends_connection() {
-                    self.reader.abandon(generation);
+                match failure.trouble {
+                    Trouble::Moved => self.reader.give_up_after(&failure),
+                    _ if failure.ends_connection() => self.reader.abandon(generation),
+                    _ => {}
                 }
                 return Err(failure);
             }

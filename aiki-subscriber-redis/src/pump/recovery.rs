@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::Pump;
 use crate::chance;
 use crate::classify::{Failure, Trouble};
+use crate::eviction;
 use crate::health::add;
 use crate::key::{GROUP, RETURNED};
 use crate::link::command;
@@ -42,6 +43,8 @@ impl Pump {
                 self.intake.renewed(receipt, now);
             }
         }
+        // It may have been restarted with another configuration.
+        self.counters.note_eviction(eviction::policy(&self.broker.control).await);
         self.state.grace_until = Instant::now() + self.timing.grace();
         self.state.suspicions = suspicions;
         Ok(())
@@ -204,7 +207,6 @@ impl Pump {
             Err(failure) if failure.trouble == Trouble::Busy => {
                 self.broker.hand_back(receipts, self.timing.lease_ms()).await
             }
-            Err(failure) if failure.trouble == Trouble::GroupLost => Ok(()),
             done => done,
         }
     }

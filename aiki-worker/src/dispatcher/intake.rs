@@ -15,6 +15,7 @@ use super::state::Next;
 use crate::backoff;
 use crate::error::WorkerError;
 use crate::lifecycle::Control;
+use crate::measure::Through;
 use crate::session::Session;
 use crate::status::WorkerPhase;
 use crate::trace;
@@ -181,6 +182,7 @@ impl Dispatcher {
             IntakeEvent::Claimed { session, sent, deliveries, result } => match result {
                 Ok(outcomes) => {
                     self.server_trusted = true;
+                    outcomes.iter().for_each(|outcome| self.shared.meter.claim(outcome));
                     let sorted = self.state.claimed(deliveries, session.generation, outcomes);
                     self.carry_out(&session, sent, sorted);
                 }
@@ -205,6 +207,9 @@ impl Dispatcher {
     fn not_subscribed(&mut self, error: SubscribeError) -> Result<(), WorkerError> {
         self.subscribe_failures = self.subscribe_failures.saturating_add(1);
         let delay = self.backoff(self.subscribe_failures);
+        if let SubscribeError::Transport(error) = &error {
+            self.transport_failed(error);
+        }
         let worker = self.shared.name.as_str();
         match error {
             SubscribeError::Server(ServerError::Unauthorized(reason)) if !self.server_trusted => {
@@ -226,7 +231,8 @@ impl Dispatcher {
 
     fn received(&mut self, session: Arc<Session>, began: Instant, deliveries: Vec<Delivery>) {
         self.transport_trusted = true;
-        self.received_now();
+        self.consumed(&session, &deliveries);
+        self.works_again();
         if deliveries.is_empty() {
             self.state.intake_waits(Instant::now() + session.subscriber.next_delay(0), false);
             return;
@@ -256,9 +262,26 @@ impl Dispatcher {
             }
             _ => {}
         }
+        self.transport_failed(&error);
         trace::subscriber_unavailable(self.shared.name.as_str(), &error, failures, delay);
         self.state.intake_waits(Instant::now() + delay, true);
         Ok(())
+    }
+
+    /// A subscriber with a backup measures by itself.
+    fn transport_failed(&mut self, error: &SubscriberError) {
+        if self.shared.route.is_none() {
+            let from_server = self.shared.factory.claims_from_server();
+            let through = if from_server { Through::Server } else { Through::Subscriber };
+            self.shared.meter.subscriber_error(through, error);
+            self.transport_away = true;
+        }
+    }
+
+    fn works_again(&mut self) {
+        if std::mem::take(&mut self.transport_away) {
+            self.shared.meter.reconnected();
+        }
     }
 
     fn not_claimed(
@@ -277,6 +300,7 @@ impl Dispatcher {
         if !fatal {
             trace::claim_failed(self.shared.name.as_str(), &error, failures, delay);
         }
+        self.shared.meter.claims_failed(deliveries.len());
         let settlement = self.state.claim_failed(deliveries, session.generation, Instant::now(), delay);
         self.unsettled.merge(settlement);
         if fatal { Err(WorkerError::Unauthorized(error.to_string())) } else { Ok(()) }

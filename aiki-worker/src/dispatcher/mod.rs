@@ -13,12 +13,11 @@ mod successor;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aiki_core::server_client::ClaimedRun;
 use aiki_core::subscriber::Delivery;
-use aiki_core::{ExecutionScope, Outcome, RunId, WorkflowExecutor};
+use aiki_core::{ExecutionScope, Outcome, RunId, Timestamp, WorkflowExecutor};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
@@ -28,6 +27,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::active::Begun;
 use crate::error::WorkerError;
 use crate::lifecycle::{Control, End};
+use crate::measure::Through;
 use crate::session::Session;
 use crate::trace;
 use crate::worker::Shared;
@@ -39,6 +39,9 @@ use state::{Sorted, State};
 /// A run whose executor gave up is handed back after this time, so that it cannot come back in a hot
 /// loop.
 const GIVE_UP_PAUSE: Duration = Duration::from_secs(1);
+
+/// The loop goes round at least this often, so that it can be seen that it does.
+const TICK: Duration = Duration::from_secs(1);
 
 /// The dispatcher of one worker. It ends when the worker is told to stop.
 pub(crate) struct Dispatcher {
@@ -55,6 +58,8 @@ pub(crate) struct Dispatcher {
     /// The server has accepted a call, the transport a receive: later refusals are passing trouble.
     server_trusted: bool,
     transport_trusted: bool,
+    /// The transport failed since it last answered.
+    transport_away: bool,
     intake: Option<Intake>,
     running: JoinSet<(RunId, Outcome)>,
     task_runs: HashMap<tokio::task::Id, RunId>,
@@ -77,6 +82,7 @@ impl Dispatcher {
             subscribe_failures: 0,
             server_trusted: false,
             transport_trusted: false,
+            transport_away: false,
             intake: None,
             running: JoinSet::new(),
             task_runs: HashMap::new(),
@@ -102,6 +108,8 @@ impl Dispatcher {
             self.steer(control);
             let wait = self.launch(control);
             self.launch_errand();
+            self.tick(control);
+            let next_tick = Instant::now() + TICK;
             tokio::select! {
                 biased;
                 changed = self.control.changed() => {
@@ -117,9 +125,17 @@ impl Dispatcher {
                 }
                 event = intake::next(&mut self.intake), if self.intake.is_some() => self.arrived(event)?,
                 handed_back = next_errand(&mut self.errand), if self.errand.is_some() => self.settled(handed_back),
-                () = sleep_until(wait.unwrap_or_else(Instant::now)), if wait.is_some() => {}
+                () = sleep_until(wait.map_or(next_tick, |wait| wait.min(next_tick))) => {}
             }
         }
+    }
+
+    /// Leaves a sign of life.
+    fn tick(&self, control: Control) {
+        let shared = &self.shared;
+        let held = self.state.held() + self.unsettled.len();
+        shared.pulse.tick(shared.active.ticks.now(), held, self.state.is_full() || control.rests());
+        shared.meter.ticked(shared.clock.now(), self.state.held(), shared.settings.slots, held);
     }
 
     /// Starts what was granted and remembers what has to be settled.
@@ -145,6 +161,7 @@ impl Dispatcher {
             claim_sent,
         });
         shared.counters.claimed();
+        shared.meter.claim_granted();
         let work = execute(shared.executor.clone(), claimed, active.scope.clone());
         let task = self.running.spawn(work);
         self.task_runs.insert(task.id(), delivery.run);
@@ -165,6 +182,7 @@ impl Dispatcher {
     fn ended(&mut self, run: RunId, outcome: Outcome) {
         self.shared.active.end(run);
         self.shared.counters.ended(outcome);
+        self.shared.meter.ended(outcome);
         let ended = self.state.ended(run, outcome, Instant::now());
         self.unsettled.merge(ended.settle);
         let Some(next) = ended.next else { return };
@@ -213,9 +231,16 @@ impl Dispatcher {
         }
     }
 
-    fn received_now(&self) {
-        let now = self.shared.active.ticks.now();
-        self.shared.last_receive.store(now, Ordering::Relaxed);
+    /// Takes note that somebody answered a question for deliveries, not necessarily just now.
+    fn consumed(&self, session: &Session, deliveries: &[Delivery]) {
+        let shared = &self.shared;
+        let ago = session.subscriber.since_answer().unwrap_or_default();
+        shared.pulse.consume(shared.active.ticks.now().saturating_sub(ago.as_millis() as u64));
+        let now = shared.clock.now().as_millis();
+        shared.meter.consumed(Timestamp::from_millis(now.saturating_sub(ago.as_millis() as u64)));
+        let from_server = deliveries.iter().filter(|delivery| delivery.claimed.is_some()).count();
+        shared.meter.deliveries(Through::Server, from_server);
+        shared.meter.deliveries(Through::Subscriber, deliveries.len() - from_server);
     }
 }
 

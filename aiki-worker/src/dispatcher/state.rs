@@ -105,6 +105,11 @@ impl State {
         self.held.len()
     }
 
+    /// Whether every slot is taken by a run: nothing more is asked for then.
+    pub(crate) fn is_full(&self) -> bool {
+        self.held.len() >= self.slots
+    }
+
     pub(crate) fn held_runs(&self) -> Vec<RunId> {
         self.held.keys().copied().collect()
     }

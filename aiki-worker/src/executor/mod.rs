@@ -19,6 +19,7 @@ use async_trait::async_trait;
 
 use crate::active::{ActiveRuns, Watch};
 use crate::limits::Limits;
+use crate::measure::Meter;
 use crate::registry::Registry;
 use crate::trace;
 pub(crate) use clean_up::after_loss;
@@ -41,6 +42,7 @@ pub(crate) struct ReplayExecutor {
     pub(crate) turns: Limits,
     /// How long bodies may clean up after the claim was lost.
     pub(crate) lost_clean_up: Duration,
+    pub(crate) meter: Meter,
 }
 
 #[async_trait]

@@ -30,7 +30,10 @@ impl ReplayExecutor {
         let (mut failures, mut internal) = (0, 0);
         loop {
             let error = match self.server.report(report.clone()).await {
-                Ok(receipt) => return Answer::Written(receipt),
+                Ok(receipt) => {
+                    self.meter.reported(&report);
+                    return Answer::Written(receipt);
+                }
                 Err(ServerError::ClaimLost(_) | ServerError::RunNotFound(_)) => return Answer::Lost,
                 Err(error) => error,
             };

@@ -17,6 +17,7 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(super) async fn watch(shared: &Shared) -> Infallible {
     loop {
         sleep(LOOK).await;
+        shared.meter.oldest_lease(shared.active.oldest_lease());
         for active in shared.active.all() {
             if let Some(lasted) = overdue(&active.watch, shared.active.ticks) {
                 let place = trace::place(active.watch.last_call());

@@ -32,6 +32,8 @@ pub(crate) struct Faults {
     pub(crate) reports: AtomicUsize,
     /// Claims sent in one call.
     pub(crate) claim_batches: Mutex<Vec<usize>>,
+    /// Questions for whatever is ready, those that failed included.
+    pub(crate) ready_claims: AtomicUsize,
     /// Refreshes sent.
     pub(crate) refreshes: AtomicUsize,
     /// Claims prolonged in one call.
@@ -114,6 +116,7 @@ impl ServerClient for Faulty {
         outcomes
     }
     async fn claim_ready(&self, request: ClaimReady) -> Result<Vec<ClaimedRun>, ServerError> {
+        self.faults.ready_claims.fetch_add(1, Ordering::SeqCst);
         self.gate().await?;
         let claimed = self.inner.claim_ready(request).await;
         self.late().await;

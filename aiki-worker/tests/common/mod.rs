@@ -1,6 +1,7 @@
 //! A house for tests: a server in memory, a queue, and workers, all in virtual time.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, reason = "shared by several test programs")]
 
+pub(crate) mod breakable;
 pub(crate) mod faulty;
 pub(crate) mod logs;
 

@@ -4,6 +4,7 @@
 //! cargo run --example orders                          # the orders beside this file
 //! cargo run --example orders -- path/to/other.jsonl   # your own
 //! cargo run --example orders -- --state DIR           # where database and ledger live
+//! cargo run --example orders --features redis -- --redis redis://localhost:6379
 //! ```
 //!
 //! Kill it half-way (`kill -9`) and start it again: it carries on where it stopped. The database knows
@@ -34,6 +35,8 @@ const IN_FLIGHT: usize = 64;
 struct Arguments {
     orders: PathBuf,
     state: PathBuf,
+    /// Through which Redis the runs go to the workers, instead of in memory.
+    redis: Option<String>,
 }
 
 #[tokio::main]
@@ -72,13 +75,17 @@ impl<E: std::error::Error + 'static> From<E> for Trouble {
 
 fn arguments(mut args: impl Iterator<Item = String>) -> Result<Arguments, String> {
     let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let mut found =
-        Arguments { orders: here.join("examples/orders.jsonl"), state: here.join("../target/orders-example") };
+    let mut found = Arguments {
+        orders: here.join("examples/orders.jsonl"),
+        state: here.join("../target/orders-example"),
+        redis: None,
+    };
     while let Some(argument) = args.next() {
         match argument.as_str() {
             "--state" => found.state = args.next().ok_or("--state needs a directory")?.into(),
+            "--redis" => found.redis = Some(args.next().ok_or("--redis needs a URL, such as redis://localhost:6379")?),
             "--help" | "-h" => {
-                println!("usage: orders [ORDERS.jsonl] [--state DIR]");
+                println!("usage: orders [ORDERS.jsonl] [--state DIR] [--redis URL]");
                 std::process::exit(0);
             }
             flag if flag.starts_with('-') => return Err(format!("unknown option {flag}; see --help")),
@@ -106,7 +113,12 @@ async fn run(arguments: Arguments) -> Result<bool, Trouble> {
     let ledger = Arc::new(Ledger::open(&arguments.state.join("ledger.jsonl"))?);
     let order_processing = workflow::define(ledger.clone());
 
-    let server = Server::embedded(arguments.state.join("orders.db")).await?;
+    let server = Server::builder().sqlite(arguments.state.join("orders.db"));
+    let server = match &arguments.redis {
+        Some(url) => through_redis(server, url).map_err(Trouble::Input)?,
+        None => server,
+    };
+    let server = server.start().await?;
     let client = server.client();
     let mut workers = Vec::new();
     for number in 1..=2 {
@@ -143,6 +155,18 @@ async fn run(arguments: Arguments) -> Result<bool, Trouble> {
     server.close().await;
     summary.print(&audit);
     Ok(summary.is_sound() && audit.charged_after_recorded == 0)
+}
+
+#[cfg(feature = "redis")]
+fn through_redis(server: aiki::ServerBuilder, url: &str) -> Result<aiki::ServerBuilder, String> {
+    let url: aiki::redis::RedisUrl = url.parse().map_err(|error| format!("--redis: {error}"))?;
+    println!("runs go to the workers through {url}");
+    Ok(server.redis(url))
+}
+
+#[cfg(not(feature = "redis"))]
+fn through_redis(_: aiki::ServerBuilder, _: &str) -> Result<aiki::ServerBuilder, String> {
+    Err("--redis needs the feature `redis`: cargo run --example orders --features redis -- --redis URL".into())
 }
 
 /// Starts one order and waits for its end. The order's id is the reference id: starting it again

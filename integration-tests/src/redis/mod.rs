@@ -1,12 +1,18 @@
 //! A Redis to test against, and ways to trouble it.
 //!
-//! Where it comes from, in this order: `AIKI_TEST_REDIS_URL`; else `redis-server` from the `PATH` on a
-//! free port of its own. Containers would go between the two, in [`source`].
+//! Where it comes from, in this order: `AIKI_TEST_REDIS_URL`; else a container, when a Docker daemon answers; else
+//! `redis-server` from the `PATH` on a free port of its own. Tests that stop, kill or misconfigure Redis always use
+//! the last, a [`RedisServer`].
 
+pub mod bench;
+mod cluster;
+mod holder;
 mod proxy;
 mod server;
 pub mod source;
 
+pub use cluster::RedisCluster;
+pub use holder::Holder;
 pub use proxy::{Mode, Proxy};
 pub use server::RedisServer;
 
@@ -25,6 +31,22 @@ pub async fn connect(url: &str) -> Client {
         fred::types::Builder::from_config(Config::from_url(url).expect("a good URL")).build().expect("a client");
     client.init().await.expect("Redis answers");
     client
+}
+
+/// Sends a signal to a process.
+#[allow(clippy::expect_used)]
+fn signal(process: u32, signal: &str) {
+    let status = std::process::Command::new("kill").args([signal, &process.to_string()]).status().expect("kill exists");
+    assert!(status.success(), "kill {signal} failed");
+}
+
+/// Whether somebody answers a PING there.
+pub(crate) async fn answers(url: &str) -> Result<(), fred::error::Error> {
+    let client = fred::types::Builder::from_config(Config::from_url(url)?).build()?;
+    let task = client.init().await?;
+    let answer = client.ping::<String>(None).await;
+    task.abort();
+    answer.map(drop)
 }
 
 /// Any command, given as words.

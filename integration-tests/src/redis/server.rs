@@ -7,6 +7,9 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
+/// What to do when there is no Redis.
+pub(super) const HOW_TO_GET_ONE: &str = "install redis-server (6.2 or later) or set AIKI_TEST_REDIS_URL";
+
 /// How long a server may take to listen.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -19,7 +22,7 @@ pub struct RedisServer {
     process: Option<Child>,
 }
 
-#[allow(clippy::expect_used)]
+#[allow(clippy::expect_used, clippy::panic)]
 impl RedisServer {
     /// Starts one that keeps nothing on disk.
     ///
@@ -48,14 +51,23 @@ impl RedisServer {
     /// # Panics
     /// When it does not start.
     pub async fn restart(&mut self) {
+        self.restart_with(&[]).await;
+    }
+
+    /// The same, with further options for this time.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn restart_with(&mut self, more: &[&str]) {
         let process = Command::new("redis-server")
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"])
             .arg(self.directory.path())
             .args(&self.options)
+            .args(more)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .expect("no Redis for this test: install redis-server (6.2 or later) or set AIKI_TEST_REDIS_URL");
+            .unwrap_or_else(|error| panic!("no redis-server for this test ({error}): {HOW_TO_GET_ONE}"));
         self.process = Some(process);
         let listens = async {
             while TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
@@ -96,9 +108,7 @@ impl RedisServer {
     }
 
     fn signal(&self, signal: &str) {
-        let process = self.process.as_ref().expect("it runs");
-        let status = Command::new("kill").args([signal, &process.id().to_string()]).status().expect("kill exists");
-        assert!(status.success(), "kill {signal} failed");
+        super::signal(self.process.as_ref().expect("it runs").id(), signal);
     }
 }
 

@@ -80,6 +80,20 @@ pub async fn a_claim_whose_answer_was_lost_is_granted_again(harness: &impl Serve
     again.finish().await;
 }
 
+/// How long an announced run is left to those who listen.
+const HEAD_START: Duration = Duration::from_secs(1);
+
+pub async fn an_announced_run_is_left_to_those_who_listen_for_a_second(harness: &impl ServerHarness) {
+    let client = harness.client();
+    let run = create(&client).await;
+    harness.recorder().announced(run, 1).await;
+    harness.advance(HEAD_START - Duration::from_millis(100)).await;
+    assert_eq!(client.server().claim_ready(ready_request("w", 10)).await.unwrap(), []);
+    harness.advance(Duration::from_millis(100)).await;
+    let claimed = client.server().claim_ready(ready_request("w", 10)).await.unwrap();
+    assert_eq!(claimed.iter().map(|claimed| claimed.record.id).collect::<Vec<_>>(), [run]);
+}
+
 pub async fn ready_runs_come_by_urgency_and_then_by_age(harness: &impl ServerHarness) {
     let client = harness.client();
     let start = async |priority| client.server().create_run(CreateRun { priority, ..request("1") }).await.unwrap().id;
@@ -91,6 +105,7 @@ pub async fn ready_runs_come_by_urgency_and_then_by_age(harness: &impl ServerHar
     let low = start(Priority::Low).await;
     let normal = start(Priority::Normal).await;
     let (high, high_too) = (start(Priority::High).await, start(Priority::High).await);
+    harness.advance(HEAD_START).await;
     let ids = async |limit| -> Vec<RunId> {
         let claimed = client.server().claim_ready(ready_request("w", limit)).await.unwrap();
         claimed.into_iter().map(|claimed| claimed.record.id).collect()
@@ -109,6 +124,7 @@ pub async fn ready_runs_of_other_versions_and_pools_are_left_alone(harness: &imp
     let gpu = start(CreateRun { options: pool("gpu"), ..request("1") }).await;
     start(CreateRun { options: pool("arm"), ..request("1") }).await;
     start(CreateRun { workflow: WorkflowKey::user("orders", "2.0.0"), ..request("1") }).await;
+    harness.advance(HEAD_START).await;
     let ids = async |asked: ClaimReady| -> Vec<RunId> {
         let claimed = client.server().claim_ready(asked).await.unwrap();
         claimed.into_iter().map(|claimed| claimed.record.id).collect()

@@ -164,6 +164,8 @@ pub async fn cancel_previous_sees_to_the_children_too(harness: &impl ServerHarne
     pass.report(vec![Transition::ChildOpened { ordinal: 0, start: Box::new(start) }]).await;
     harness.advance(TEN).await;
     assert_eq!(client.server().get_run(run.id).await.unwrap().state.status(), RunStatus::Cancelled);
+    // Past the time for which announced runs are left to those who listen.
+    harness.advance(Duration::from_secs(2)).await;
     let workflows = vec![aiki_core::system::cancel_children_key()];
     let asked = ClaimReady { workflows, ..crate::server::ready_request("w", 5) };
     let claimed = client.server().claim_ready(asked).await.unwrap();
@@ -335,6 +337,8 @@ pub async fn the_runs_of_a_schedule_have_its_options(harness: &impl ServerHarnes
     let options = Some(RunOptions { retry: None, pool: Some(Name::new("gpu")) });
     let schedule = activate(&client, ActivateSchedule { options, ..asking(ScheduleSpec::every(TEN), "1") }).await;
     harness.advance(TEN).await;
+    // Past the time for which announced runs are left to those who listen.
+    harness.advance(Duration::from_secs(2)).await;
     let ready = crate::server::ready_request("w", 5);
     assert!(client.server().claim_ready(ready.clone()).await.unwrap().is_empty());
     let pools = vec![Name::new("gpu")];

@@ -12,6 +12,18 @@ use crate::time::Timestamp;
 /// A run that was claimed so often without progress is not given to another worker: it is stalled
 /// until an operator sends it back to work.
 pub const POISON_LIMIT: u32 = 5;
+/// How long an announcement has a ready run to itself, before whoever asks for any ready run gets it.
+const HEAD_START: Duration = Duration::from_secs(1);
+
+/// Whether a ready run is given to a worker that asks for whatever is ready. One that was not announced
+/// is given at once: nobody else will hear of it. One that was `announced` is left for a second to those
+/// who listen; then it is given as well, so that a transport that is away starves nobody.
+pub fn is_offered(head: &RunHead, announced: bool, now: Timestamp) -> bool {
+    let Some(announcement) = &head.announce else { return false };
+    let since = announcement.ready_since;
+    // A clock that was set back must not hold anything up.
+    !announced || now < since || now.since(since) >= HEAD_START
+}
 
 /// The answer to a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,7 +13,7 @@ mod signal;
 mod timer;
 
 pub use child::{ChildDecision, MAX_DEPTH, adopt, child_request, judge_depth};
-pub use claim::{ClaimDecision, LeaseDecision, POISON_LIMIT, claim, orphan, refresh, release};
+pub use claim::{ClaimDecision, LeaseDecision, POISON_LIMIT, claim, is_offered, orphan, refresh, release};
 pub use control::{RunCommand, SetTaskError, TaskTarget, cancel, command, hold_back, let_in, set_task_result};
 pub use create::{CreateRun, Deadline, ReferenceDecision, create, judge_reference};
 pub use report::{HISTORY_LIMIT_EXCEEDED, ReportContext, ReportError, report};
