@@ -1,11 +1,14 @@
 //! What stands in the parentheses of an attribute. A new option is a field, a line in the tables below, and a
 //! line in `expand`.
 
+use std::time::Duration;
+
 use proc_macro2::{Span, TokenTree};
 use syn::ext::IdentExt;
 use syn::parse::{ParseStream, Parser};
-use syn::{Expr, Ident, LitStr, Path, Token};
+use syn::{Expr, ExprArray, Ident, LitStr, Path, Token};
 
+use crate::duration;
 use crate::name;
 use crate::retry::Retry;
 
@@ -16,6 +19,9 @@ pub(crate) struct Options {
     pub(crate) version: Option<LitStr>,
     pub(crate) retry: Option<Retry>,
     pub(crate) retry_if: Option<Expr>,
+    pub(crate) time_limit: Option<Duration>,
+    pub(crate) heartbeat_timeout: Option<Duration>,
+    pub(crate) events: Option<ExprArray>,
     pub(crate) krate: Option<Path>,
     /// The options that were named, readable or not.
     given: Vec<Ident>,
@@ -28,17 +34,26 @@ const NAME: OptionSpec = ("name", |options, value| parse_name(value).map(|name| 
 const VERSION: OptionSpec = ("version", |options, value| parse_name(value).map(|name| options.version = Some(name)));
 const RETRY: OptionSpec = ("retry", |options, value| value.parse().map(|retry| options.retry = Some(retry)));
 const RETRY_IF: OptionSpec = ("retry_if", |options, value| value.parse().map(|when| options.retry_if = Some(when)));
+const TIME_LIMIT: OptionSpec =
+    ("time_limit", |options, value| parse_duration(value).map(|limit| options.time_limit = Some(limit)));
+const HEARTBEAT_TIMEOUT: OptionSpec =
+    ("heartbeat_timeout", |options, value| parse_duration(value).map(|limit| options.heartbeat_timeout = Some(limit)));
+const EVENTS: OptionSpec = ("events", |options, value| value.parse().map(|events| options.events = Some(events)));
 const CRATE: OptionSpec =
     ("crate", |options, value| value.call(Path::parse_mod_style).map(|path| options.krate = Some(path)));
 
 /// The options of `#[aiki::task]`.
-pub(crate) const TASK: &[OptionSpec] = &[NAME, RETRY, RETRY_IF, CRATE];
+pub(crate) const TASK: &[OptionSpec] = &[NAME, RETRY, RETRY_IF, TIME_LIMIT, HEARTBEAT_TIMEOUT, CRATE];
 /// The options of `#[aiki::workflow]`.
-pub(crate) const WORKFLOW: &[OptionSpec] = &[NAME, VERSION, RETRY, CRATE];
+pub(crate) const WORKFLOW: &[OptionSpec] = &[NAME, VERSION, RETRY, EVENTS, CRATE];
 
 fn parse_name(value: ParseStream<'_>) -> syn::Result<LitStr> {
     let name: LitStr = value.parse()?;
     name::check(&name).map(|()| name)
+}
+
+fn parse_duration(value: ParseStream<'_>) -> syn::Result<Duration> {
+    duration::parse(&value.parse()?)
 }
 
 impl Options {
@@ -143,7 +158,10 @@ mod tests {
     fn one_mistake_does_not_hide_the_others() {
         let found = errors(quote!(nane = "a", retry = fixed(2, "1 s"), name = "b c", name, crate = aiki2), TASK);
         assert_eq!(found.len(), 4, "{found:?}");
-        assert_eq!(found[0], "`nane` is not an option here: there are `name`, `retry`, `retry_if`, `crate`");
+        assert_eq!(
+            found[0],
+            "`nane` is not an option here: there are `name`, `retry`, `retry_if`, `time_limit`, `heartbeat_timeout`, `crate`"
+        );
         assert!(found[1].contains("`1 s` is not a duration"), "{found:?}");
         assert!(found[2].contains("the name `b c` has the character ' '"), "{found:?}");
         assert_eq!(found[3], "`name` is given twice");
@@ -161,7 +179,10 @@ mod tests {
     fn options_need_values_and_commas() {
         assert_eq!(errors(quote!(name), TASK), ["`name` has no value: write `name = ...`"]);
         assert_eq!(errors(quote!(name = "a" retry = never), TASK), ["expected a comma between options"]);
-        assert_eq!(errors(quote!("a"), WORKFLOW), ["expected an option out of `name`, `version`, `retry`, `crate`"]);
+        assert_eq!(
+            errors(quote!("a"), WORKFLOW),
+            ["expected an option out of `name`, `version`, `retry`, `events`, `crate`"]
+        );
         assert_eq!(errors(quote!(retry_if = |error| matches!(error, Some(1)), name = "a",), TASK), [""; 0]);
     }
 
