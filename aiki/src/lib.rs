@@ -50,7 +50,7 @@
 //! | start and wait | [`Client`], [`StartRun`], [`RunHandle`] |
 //! | start by the calendar | [`Schedule`], [`ScheduleHandle`], [`OverlapPolicy`] |
 //! | host everything here | [`Server`] (feature `embedded`, on by default) |
-//! | let workers elsewhere have the runs | [`redis`] (feature `redis`) |
+//! | let workers elsewhere have the runs | the module `redis` (feature `redis`) |
 //! | see how it goes | [`Worker::health`], [`Worker::status`], metrics (features `metrics` and `prometheus`) |
 //! | write a transport | [`subscriber`], [`publisher`] and the crate `aiki-conformance` |
 
