@@ -1,6 +1,6 @@
 //! The whole of a run, as a worker replays it and as a caller reads it.
 
-use super::head::RunHead;
+use super::head::{RunHead, gives_up_tasks};
 use super::history::{Entry, HistoryEntry, ReceivedEvent};
 use super::options::RunOptions;
 use super::state::{RunState, TaskState};
@@ -197,7 +197,7 @@ impl Fold {
             Entry::Run { attempt, state } => {
                 self.attempt = attempt;
                 match &state {
-                    RunState::Cancelled { .. } => self.discard(false),
+                    state if gives_up_tasks(state) => self.discard(false),
                     RunState::Queued { reason: QueuedReason::Retry } => self.discard(true),
                     _ => {}
                 }
