@@ -345,7 +345,9 @@ impl Fold {
         let discarded: Vec<u32> =
             self.children.iter().filter(|child| child.discarded).map(|child| child.ordinal).collect();
         for wait in &mut self.waits {
-            if matches!(&wait.on, WaitOn::Child(child) if discarded.binary_search(child).is_ok()) {
+            // One that lasts is still parked: the next pass drops it.
+            let lasts = matches!(wait.state, WaitState::Waiting { .. });
+            if !lasts && matches!(&wait.on, WaitOn::Child(child) if discarded.binary_search(child).is_ok()) {
                 (wait.state, wait.settled) = (WaitState::Dropped, None);
             }
         }
