@@ -100,6 +100,10 @@ ulid_id! {
     RunId
 }
 ulid_id! {
+    /// Names one schedule.
+    ScheduleId
+}
+ulid_id! {
     /// Names one task of a run.
     TaskId
 }

@@ -8,7 +8,8 @@
 //! * [`context`]: what handlers get: [`Run`], [`TaskContext`]
 //! * [`replay`]: the sans-io machine that replays a handler against its record
 //! * [`run`]: states, legal moves, history and the server's plans
-//! * [`client`]: [`Client`] and [`RunHandle`], for callers
+//! * [`schedule`]: what starts runs by the calendar, and the plans for it
+//! * [`client`]: [`Client`], [`RunHandle`] and [`Schedule`], for callers
 //! * the seams: [`ServerClient`], [`Subscriber`], [`Publisher`], [`WorkflowExecutor`], [`Clock`]
 //!
 //! There is no runtime, no socket, no clock and no randomness in this crate; all are arguments.
@@ -45,19 +46,22 @@ pub mod replay;
 pub mod report;
 pub mod retry;
 pub mod run;
+pub mod schedule;
 pub mod server_client;
 pub mod subscriber;
 pub mod system;
 pub mod time;
 
 pub use cancel::CancellationToken;
-pub use client::{Client, RunError, RunHandle, SendEventError, StartError, StartRun};
+pub use client::{
+    Client, RunError, RunHandle, Schedule, ScheduleError, ScheduleHandle, SendEventError, StartError, StartRun,
+};
 pub use context::{Child, Either, Elapsed, Run, Slept, TaskContext, race};
 pub use definition::{Event, RegisteredWorkflow, RegistryError, Task, Workflow, WorkflowRegistry, WorkflowVersion};
 pub use executor::{ExecutionScope, Outcome, WorkflowExecutor};
 pub use failure::{ChildError, ErrorObject, Failure, HandlerError, RetryHint, TaskError};
 pub use hash::InputHash;
-pub use id::{RunId, TaskId};
+pub use id::{RunId, ScheduleId, TaskId};
 pub use name::{Name, WorkflowKey};
 pub use payload::Payload;
 pub use publisher::{PublishReport, Publisher, ReadyRun};
@@ -65,6 +69,7 @@ pub use rank::Priority;
 pub use report::{Report, ReportReceipt, Transition};
 pub use retry::RetryStrategy;
 pub use run::{ConflictPolicy, RunRecord, RunState};
+pub use schedule::{OverlapPolicy, ScheduleRecord, ScheduleSpec, ScheduleStatus};
 pub use server_client::{ServerClient, ServerError};
 pub use subscriber::{Delivery, Subscriber, SubscriberError, SubscriberFactory, Subscription};
 pub use time::{Clock, Timestamp};

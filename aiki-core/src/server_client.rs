@@ -12,6 +12,7 @@ use crate::report::{Report, ReportReceipt};
 use crate::run::plan::{CreateRun, EventMessage, RunCommand, TaskTarget};
 use crate::run::record::{Signal, TransitionRecord};
 use crate::run::{RunRecord, RunState, RunStatus};
+use crate::schedule::{ActivateSchedule, ScheduleFilter, ScheduleId, SchedulePage, ScheduleRecord, ScheduleStatus};
 use crate::time::Timestamp;
 
 /// Why the server did not do what was asked.
@@ -59,6 +60,17 @@ pub enum ServerError {
     /// The claim under which the worker wrote is gone: it must stop working on the run.
     #[error("the claim on run {0} is gone")]
     ClaimLost(RunId),
+    /// There is no such schedule.
+    #[error("there is no schedule {0}")]
+    ScheduleNotFound(String),
+    /// What was asked for belongs to another schedule.
+    #[error("{reason}")]
+    ScheduleConflict {
+        /// The schedule that has it.
+        schedule: ScheduleId,
+        /// What it has, and what to do.
+        reason: String,
+    },
     /// The server or its store is out of order for now: repeating the request may help.
     #[error("the server is unavailable: {0}")]
     Unavailable(String),
@@ -311,6 +323,37 @@ pub trait ServerClient: Send + Sync + 'static {
     /// Waits until something has happened to runs that the worker holds, which it did not do itself:
     /// the claim is gone, or a signal has come. Answers those runs, or none when `timeout` is over.
     async fn await_news(&self, worker: &Name, timeout: Duration) -> Result<Vec<RunId>, ServerError>;
+
+    // Schedules.
+
+    /// Makes a schedule, or finds the one with the same definition and sees that it is active.
+    ///
+    /// # Errors
+    /// [`ServerError::Invalid`] when the spec cannot be served: the text names the part that is wrong.
+    /// [`ServerError::ScheduleConflict`] when the reference id or the definition belongs to another schedule.
+    async fn activate_schedule(&self, request: ActivateSchedule) -> Result<ScheduleRecord, ServerError>;
+
+    /// The schedule with this id.
+    async fn get_schedule(&self, schedule: ScheduleId) -> Result<ScheduleRecord, ServerError>;
+
+    /// The schedule with this reference id.
+    async fn get_schedule_by_reference(&self, reference_id: &str) -> Result<ScheduleRecord, ServerError>;
+
+    /// The schedules that fit, the oldest first: at most `limit` (up to 1000), behind the first `offset`.
+    async fn list_schedules(
+        &self,
+        filter: ScheduleFilter,
+        limit: usize,
+        offset: usize,
+    ) -> Result<SchedulePage, ServerError>;
+
+    /// Pauses a schedule, resumes it or takes it out of service, whatever its status; answers how it stands
+    /// then. A schedule that is resumed after its time fires at once.
+    async fn set_schedule_status(
+        &self,
+        schedule: ScheduleId,
+        status: ScheduleStatus,
+    ) -> Result<ScheduleRecord, ServerError>;
 }
 
 /// At most so many runs get an event in one call.

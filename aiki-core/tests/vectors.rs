@@ -8,6 +8,9 @@ use aiki_core::duration::{WireDuration, WireDurationError};
 use aiki_core::hash::{canonical, input_hash};
 use aiki_core::rank::{Rank, republish_backoff};
 use aiki_core::retry::RetryStrategy;
+use aiki_core::run::RunOptions;
+use aiki_core::schedule::{ScheduleSpec, definition_hash};
+use aiki_core::{InputHash, WorkflowKey};
 use proptest::prelude::*;
 use serde_json::{Map, Value};
 
@@ -59,6 +62,21 @@ fn input_hashes() {
         assert_eq!(input_hash(input).unwrap().as_str(), vector["hash"].as_str().unwrap(), "{label}");
     }
     assert_eq!(skipped, BTreeSet::from(NOT_JSON));
+}
+
+#[test]
+fn schedule_definition_hashes() {
+    for vector in part("scheduleDefinitionHash", 2) {
+        let definition = &vector["definition"];
+        let text = |name: &str| definition[name].as_str().unwrap();
+        let workflow = WorkflowKey::user(text("workflowName"), text("workflowVersionId"));
+        let spec: ScheduleSpec = serde_json::from_value(definition["spec"].clone()).unwrap();
+        let options = definition.get("workflowRunOptions");
+        let options = options.map(|options| serde_json::from_value::<RunOptions>(options.clone()).unwrap());
+        let input_hash = InputHash::from(text("workflowRunInputHash").to_owned());
+        let hash = definition_hash(&workflow, &spec, &input_hash, options.as_ref()).unwrap();
+        assert_eq!(hash.as_str(), vector["hash"].as_str().unwrap(), "{vector}");
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! From a function to its handle.
 
+use std::time::Duration;
+
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
@@ -30,7 +32,7 @@ fn build(kind: Kind, options: Options, item: TokenStream, errors: &mut Errors) -
     if options.name.is_none() {
         name::check(&name).unwrap_or_else(|error| errors.add(error));
     }
-    if kind == Kind::Workflow && options.version.is_none() && errors.0.is_none() {
+    if kind == Kind::Workflow && !options.is_given("version") {
         errors.at(Span::call_site(), "a workflow needs a version: write `#[aiki::workflow(version = \"1.0.0\")]`");
     }
     let handler = handler?;
@@ -55,6 +57,7 @@ impl Handle {
         let define = self.define(&krate);
         let span = self.span();
         let handle = quote_spanned!(span=> #visibility struct #ident;);
+        let target = quote_spanned!(span=> type Target = #definition;);
         let deprecated = for_handle.iter().any(|one| one.path().is_ident("deprecated"));
         let deprecated = deprecated.then(|| quote!(#[allow(deprecated)]));
         let registered = (self.kind == Kind::Workflow).then(|| registered(&krate, ident, deprecated.as_ref()));
@@ -74,7 +77,7 @@ impl Handle {
             #[allow(unused_braces)]
             #[automatically_derived]
             impl ::core::ops::Deref for #ident {
-                type Target = #definition;
+                #target
                 fn deref(&self) -> &Self::Target {
                     static __AIKI_DEFINITION: ::std::sync::LazyLock<#definition> = ::std::sync::LazyLock::new(|| #define);
                     &__AIKI_DEFINITION
@@ -150,15 +153,21 @@ impl Handle {
         match self.kind {
             Kind::Task => {
                 let retry_if = self.options.retry_if.as_ref().map(|when| quote!(.retry_if(#when)));
-                quote_spanned!(span=> #krate::Task::<#input, #output, #error>::new(#name, #function) #retry #retry_if)
+                let time_limit = self.options.time_limit.map(|limit| limited(quote!(time_limit), limit));
+                let heartbeat = self.options.heartbeat_timeout.map(|limit| limited(quote!(heartbeat_timeout), limit));
+                quote_spanned! {span=>
+                    #krate::Task::<#input, #output, #error>::new(#name, #function)
+                        #retry #retry_if #time_limit #heartbeat
+                }
             }
             Kind::Workflow => {
+                let events = self.options.events.iter().flat_map(|events| &events.elems);
                 // It may be missing only where that is a compile error already.
                 let version = self.options.version.as_ref().map_or_else(|| quote!(""), |version| quote!(#version));
                 quote_spanned! {span=>
                     #krate::Workflow::version::<#input, #output, #error, _, _>(
                         &#krate::Workflow::new(#name), #version, #function
-                    ) #retry
+                    ) #retry #(.event(&#events))*
                 }
             }
         }
@@ -175,6 +184,12 @@ impl Handle {
             (false, false) => quote_spanned!(span=> |_, ()| #ident::#ident()),
         }
     }
+}
+
+/// A limit in milliseconds, which is what the attribute can say.
+fn limited(method: TokenStream, limit: Duration) -> TokenStream {
+    let ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+    quote!(.#method(::core::time::Duration::from_millis(#ms)))
 }
 
 fn registered(krate: &Path, ident: &Ident, deprecated: Option<&TokenStream>) -> TokenStream {

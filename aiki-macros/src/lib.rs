@@ -101,6 +101,8 @@ use function::Kind;
 /// | `name = "charge-card"` | the name under which results are recorded | the function's, with `-` for `_` |
 /// | `retry = ...` | how failed attempts are repeated, see below | `never` |
 /// | `retry_if = ..` | only errors for which this holds are retried: a closure or a path, as in `Task::retry_if` | all |
+/// | `time_limit = "30s"` | how long an attempt may take, as in `Task::time_limit` | no limit |
+/// | `heartbeat_timeout = "5s"` | how long an attempt may be silent, as in `Task::heartbeat_timeout` | no limit |
 /// | `crate = my_aiki` | the path of the crate `aiki`, where it has another name | `::aiki` |
 ///
 /// | `retry` | means |
@@ -158,6 +160,7 @@ pub fn task(attribute: TokenStream, item: TokenStream) -> TokenStream {
 /// | `version = "1.0.0"` | the version's name; runs stay with the version they began with | none: it has to be given |
 /// | `name = "order-processing"` | the workflow's name | the function's, with `-` for `_` |
 /// | `retry = ..` | how a run is repeated as a whole, in the forms of [`macro@task`] | `never` |
+/// | `events = [PAID, NOTE]` | the events that it takes, as in `WorkflowVersion::event` | none |
 /// | `crate = my_aiki` | the path of the crate `aiki`, where it has another name | `::aiki` |
 ///
 /// Two versions of one workflow are two functions with the same `name`.

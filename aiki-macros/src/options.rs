@@ -1,11 +1,14 @@
 //! What stands in the parentheses of an attribute. A new option is a field, a line in the tables below, and a
 //! line in `expand`.
 
+use std::time::Duration;
+
 use proc_macro2::{Span, TokenTree};
 use syn::ext::IdentExt;
 use syn::parse::{ParseStream, Parser};
-use syn::{Expr, Ident, LitStr, Path, Token};
+use syn::{Expr, ExprArray, Ident, LitStr, Path, Token};
 
+use crate::duration;
 use crate::name;
 use crate::retry::Retry;
 
@@ -16,7 +19,12 @@ pub(crate) struct Options {
     pub(crate) version: Option<LitStr>,
     pub(crate) retry: Option<Retry>,
     pub(crate) retry_if: Option<Expr>,
+    pub(crate) time_limit: Option<Duration>,
+    pub(crate) heartbeat_timeout: Option<Duration>,
+    pub(crate) events: Option<ExprArray>,
     pub(crate) krate: Option<Path>,
+    /// The options that were named, readable or not.
+    given: Vec<Ident>,
 }
 
 /// An option: its name, and how its value is read.
@@ -26,17 +34,26 @@ const NAME: OptionSpec = ("name", |options, value| parse_name(value).map(|name| 
 const VERSION: OptionSpec = ("version", |options, value| parse_name(value).map(|name| options.version = Some(name)));
 const RETRY: OptionSpec = ("retry", |options, value| value.parse().map(|retry| options.retry = Some(retry)));
 const RETRY_IF: OptionSpec = ("retry_if", |options, value| value.parse().map(|when| options.retry_if = Some(when)));
+const TIME_LIMIT: OptionSpec =
+    ("time_limit", |options, value| parse_duration(value).map(|limit| options.time_limit = Some(limit)));
+const HEARTBEAT_TIMEOUT: OptionSpec =
+    ("heartbeat_timeout", |options, value| parse_duration(value).map(|limit| options.heartbeat_timeout = Some(limit)));
+const EVENTS: OptionSpec = ("events", |options, value| value.parse().map(|events| options.events = Some(events)));
 const CRATE: OptionSpec =
     ("crate", |options, value| value.call(Path::parse_mod_style).map(|path| options.krate = Some(path)));
 
 /// The options of `#[aiki::task]`.
-pub(crate) const TASK: &[OptionSpec] = &[NAME, RETRY, RETRY_IF, CRATE];
+pub(crate) const TASK: &[OptionSpec] = &[NAME, RETRY, RETRY_IF, TIME_LIMIT, HEARTBEAT_TIMEOUT, CRATE];
 /// The options of `#[aiki::workflow]`.
-pub(crate) const WORKFLOW: &[OptionSpec] = &[NAME, VERSION, RETRY, CRATE];
+pub(crate) const WORKFLOW: &[OptionSpec] = &[NAME, VERSION, RETRY, EVENTS, CRATE];
 
 fn parse_name(value: ParseStream<'_>) -> syn::Result<LitStr> {
     let name: LitStr = value.parse()?;
     name::check(&name).map(|()| name)
+}
+
+fn parse_duration(value: ParseStream<'_>) -> syn::Result<Duration> {
+    duration::parse(&value.parse()?)
 }
 
 impl Options {
@@ -46,9 +63,8 @@ impl Options {
         let mut options = Self::default();
         let mut errors = Errors(None);
         let read = |input: ParseStream<'_>| {
-            let mut given = Vec::new();
             while !input.is_empty() {
-                if let Err(error) = parse_option(&mut options, &mut given, input, known) {
+                if let Err(error) = parse_option(&mut options, input, known) {
                     errors.add(error);
                     skip_option(input);
                 }
@@ -66,18 +82,21 @@ impl Options {
         (options, errors.0)
     }
 
+    /// Whether the option was named, with a value that could be read or not.
+    pub(crate) fn is_given<N: ?Sized>(&self, name: &N) -> bool
+    where
+        Ident: PartialEq<N>,
+    {
+        self.given.iter().any(|given| given == name)
+    }
+
     /// The path under which the program knows Aiki.
     pub(crate) fn krate(&self) -> Path {
         self.krate.clone().unwrap_or_else(|| syn::parse_quote!(::aiki))
     }
 }
 
-fn parse_option(
-    options: &mut Options,
-    given: &mut Vec<Ident>,
-    input: ParseStream<'_>,
-    known: &[OptionSpec],
-) -> syn::Result<()> {
+fn parse_option(options: &mut Options, input: ParseStream<'_>, known: &[OptionSpec]) -> syn::Result<()> {
     let list = || known.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     let option = input
         .call(Ident::parse_any)
@@ -86,14 +105,14 @@ fn parse_option(
         let problem = format!("`{option}` is not an option here: there are {}", list());
         return Err(syn::Error::new(option.span(), problem));
     };
-    if given.contains(&option) {
+    if options.is_given(&option) {
         return Err(syn::Error::new(option.span(), format!("`{option}` is given twice")));
     }
     if !input.peek(Token![=]) {
         return Err(syn::Error::new(option.span(), format!("`{option}` has no value: write `{option} = ...`")));
     }
     input.parse::<Token![=]>()?;
-    given.push(option);
+    options.given.push(option);
     read(options, input)
 }
 
@@ -139,7 +158,10 @@ mod tests {
     fn one_mistake_does_not_hide_the_others() {
         let found = errors(quote!(nane = "a", retry = fixed(2, "1 s"), name = "b c", name, crate = aiki2), TASK);
         assert_eq!(found.len(), 4, "{found:?}");
-        assert_eq!(found[0], "`nane` is not an option here: there are `name`, `retry`, `retry_if`, `crate`");
+        assert_eq!(
+            found[0],
+            "`nane` is not an option here: there are `name`, `retry`, `retry_if`, `time_limit`, `heartbeat_timeout`, `crate`"
+        );
         assert!(found[1].contains("`1 s` is not a duration"), "{found:?}");
         assert!(found[2].contains("the name `b c` has the character ' '"), "{found:?}");
         assert_eq!(found[3], "`name` is given twice");
@@ -157,7 +179,10 @@ mod tests {
     fn options_need_values_and_commas() {
         assert_eq!(errors(quote!(name), TASK), ["`name` has no value: write `name = ...`"]);
         assert_eq!(errors(quote!(name = "a" retry = never), TASK), ["expected a comma between options"]);
-        assert_eq!(errors(quote!("a"), WORKFLOW), ["expected an option out of `name`, `version`, `retry`, `crate`"]);
+        assert_eq!(
+            errors(quote!("a"), WORKFLOW),
+            ["expected an option out of `name`, `version`, `retry`, `events`, `crate`"]
+        );
         assert_eq!(errors(quote!(retry_if = |error| matches!(error, Some(1)), name = "a",), TASK), [""; 0]);
     }
 

@@ -1,4 +1,5 @@
-//! What the compiler says to a mistake.
+//! What the compiler says to a mistake. After a change that is meant: `TRYBUILD=overwrite cargo test -p aiki-macros`,
+//! and read what it wrote.
 
 /// The texts are those of one compiler; others word them differently.
 const COMPILER: &str = "rustc 1.95.";

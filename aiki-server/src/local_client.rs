@@ -8,6 +8,7 @@ use aiki_core::name::WorkflowKey;
 use aiki_core::run::plan::{CreateRun, RunCommand, TaskTarget};
 use aiki_core::run::record::{Signal, TransitionRecord};
 use aiki_core::run::{RunHead, RunStatus};
+use aiki_core::schedule::{ActivateSchedule, ScheduleFilter, ScheduleId, SchedulePage, ScheduleRecord, ScheduleStatus};
 use aiki_core::server_client::{
     ChildRun, ClaimOutcome, ClaimReady, ClaimRef, ClaimRuns, ClaimStatus, ClaimedRun, CreatedRun, RunView, SendEvent,
     SetTaskResult, WorkerInfo, WorkerServes,
@@ -16,11 +17,11 @@ use aiki_core::{Name, Payload, Report, ReportReceipt, RunId, RunRecord, RunState
 use async_trait::async_trait;
 
 use crate::operation::{
-    Cancel, CancelMany, Claim, ClaimAnswer, ClaimReadyRuns, Command, Create, ReceiveEvent, Refresh, Release, SetTask,
-    WriteReport,
+    ActivateScheduleOp, Cancel, CancelMany, Claim, ClaimAnswer, ClaimReadyRuns, Command, Create, ReceiveEvent, Refresh,
+    Release, SetScheduleStatus, SetTask, WriteReport,
 };
 use crate::server::Inner;
-use crate::storage::{ReferenceKey, StoredRun};
+use crate::storage::{ReferenceKey, ScheduleKey, ScheduleQuery, StoredRun};
 use crate::{record, validate};
 
 /// Speaks to the server of the same program for one namespace. A run of another namespace is not
@@ -288,5 +289,45 @@ impl ServerClient for LocalClient {
             () = self.server.closed() => Err(ServerError::Unavailable("the server was closed".into())),
             () = tokio::time::sleep(timeout) => Ok(Vec::new()),
         }
+    }
+    async fn activate_schedule(&self, request: ActivateSchedule) -> Result<ScheduleRecord, ServerError> {
+        let (calendar, hashes) = validate::schedule(&request, self.server.payload_limit)?;
+        let namespace = self.namespace.clone();
+        self.server.lane.call(ActivateScheduleOp { namespace, request, calendar, hashes }).await
+    }
+
+    async fn get_schedule(&self, schedule: ScheduleId) -> Result<ScheduleRecord, ServerError> {
+        let found = self.server.readers.read(move |store| store.schedules().load(schedule)).await?;
+        let own = found.map(|found| found.record).filter(|record| record.namespace == self.namespace);
+        own.ok_or_else(|| ServerError::ScheduleNotFound(schedule.to_string()))
+    }
+
+    async fn get_schedule_by_reference(&self, reference_id: &str) -> Result<ScheduleRecord, ServerError> {
+        let key = ScheduleKey::Reference(self.namespace.clone(), reference_id.to_owned());
+        match self.server.readers.read(move |store| store.schedules().find(&key)).await? {
+            Some(schedule) => self.get_schedule(schedule).await,
+            None => Err(ServerError::ScheduleNotFound(format!("with the reference id `{reference_id}`"))),
+        }
+    }
+
+    async fn list_schedules(
+        &self,
+        filter: ScheduleFilter,
+        limit: usize,
+        offset: usize,
+    ) -> Result<SchedulePage, ServerError> {
+        validate::items("schedules", limit)?;
+        let query = ScheduleQuery { namespace: self.namespace.clone(), filter, limit, offset };
+        let (schedules, total) = self.server.readers.read(move |store| store.schedules().list(&query)).await?;
+        Ok(SchedulePage { schedules, total })
+    }
+
+    async fn set_schedule_status(
+        &self,
+        schedule: ScheduleId,
+        status: ScheduleStatus,
+    ) -> Result<ScheduleRecord, ServerError> {
+        let namespace = self.namespace.clone();
+        self.server.lane.call(SetScheduleStatus { namespace, schedule, status }).await
     }
 }

@@ -8,7 +8,7 @@ use aiki_core::{Clock, Timestamp};
 use tokio::sync::Notify;
 
 use crate::lane::LaneHandle;
-use crate::operation::Due;
+use crate::operation::{Due, FireSchedules};
 
 /// At most so many runs are moved in one commit.
 const BATCH_LIMIT: usize = 1_000;
@@ -21,29 +21,51 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Knows when something is due next.
 #[derive(Debug)]
 pub(crate) struct Timer {
-    /// In milliseconds; `u64::MAX`: nothing is.
+    /// The first run, in milliseconds; `u64::MAX`: nothing is.
     earliest: AtomicU64,
+    /// The first schedule, in milliseconds; `u64::MAX`: nothing is.
+    schedules: AtomicU64,
     rearmed: Notify,
 }
 
 impl Timer {
     /// A timer that looks into the store first of all.
     pub(crate) fn new() -> Self {
-        Self { earliest: AtomicU64::new(0), rearmed: Notify::new() }
+        Self { earliest: AtomicU64::new(0), schedules: AtomicU64::new(0), rearmed: Notify::new() }
     }
 
-    /// Something is due at `at`.
+    /// A run is due at `at`.
     pub(crate) fn arm(&self, at: Timestamp) {
+        self.bring_forward(&self.earliest, at);
+    }
+
+    /// A schedule is due at `at`.
+    pub(crate) fn arm_schedules(&self, at: Timestamp) {
+        self.bring_forward(&self.schedules, at);
+    }
+
+    /// What is due has to be looked up in the store.
+    pub(crate) fn look_again(&self) {
+        self.arm(Timestamp::EPOCH);
+        self.arm_schedules(Timestamp::EPOCH);
+    }
+
+    fn bring_forward(&self, earliest: &AtomicU64, at: Timestamp) {
         let at = at.as_millis();
-        if at < self.earliest.fetch_min(at, Ordering::SeqCst) {
+        if at < earliest.fetch_min(at, Ordering::SeqCst) {
             self.rearmed.notify_one();
         }
+    }
+
+    /// When anything is due.
+    fn earliest(&self) -> u64 {
+        self.earliest.load(Ordering::SeqCst).min(self.schedules.load(Ordering::SeqCst))
     }
 
     /// Waits until something is due by `clock`.
     async fn wait(&self, clock: &dyn Clock) {
         loop {
-            let (earliest, now) = (self.earliest.load(Ordering::SeqCst), clock.now().as_millis());
+            let (earliest, now) = (self.earliest(), clock.now().as_millis());
             if earliest <= now {
                 return;
             }
@@ -59,16 +81,31 @@ impl Timer {
     }
 
     /// Does what is due by the server's clock.
-    async fn fire(&self, lane: &LaneHandle) -> Result<(), aiki_core::ServerError> {
+    async fn fire(&self, lane: &LaneHandle, by_hand: bool) -> Result<(), aiki_core::ServerError> {
         loop {
             // What is armed from here on is kept.
             self.earliest.store(u64::MAX, Ordering::SeqCst);
             let done = lane.call(Due { limit: BATCH_LIMIT }).await?;
             self.arm(done.next.unwrap_or(Timestamp::MAX));
-            if !done.more {
+            let more = self.fire_schedules(lane, by_hand).await?;
+            if !done.more && !more {
                 return Ok(());
             }
+            // A lane in the caller's own time never waits: let others have a turn.
+            tokio::task::yield_now().await;
         }
+    }
+
+    /// Starts the runs of schedules, a commit's worth; answers whether there may be more. While no schedule is
+    /// active this costs nothing. Whoever does it by hand waits behind what the server does by itself.
+    async fn fire_schedules(&self, lane: &LaneHandle, by_hand: bool) -> Result<bool, aiki_core::ServerError> {
+        let armed = self.schedules.swap(u64::MAX, Ordering::SeqCst) != u64::MAX;
+        if !armed && !by_hand {
+            return Ok(false);
+        }
+        let fired = lane.call(FireSchedules).await?;
+        self.arm_schedules(if fired.more { Timestamp::EPOCH } else { fired.next.unwrap_or(Timestamp::MAX) });
+        Ok(fired.more)
     }
 
     /// Runs for as long as the server does.
@@ -76,13 +113,13 @@ impl Timer {
         let mut pause = FIRST_PAUSE;
         loop {
             self.wait(&*clock).await;
-            match self.fire(&lane).await {
+            match self.fire(&lane, false).await {
                 Ok(()) => pause = FIRST_PAUSE,
                 Err(error) => {
                     tracing::warn!(%error, "timers could not be served, trying again in {pause:?}");
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
-                    self.arm(Timestamp::EPOCH);
+                    self.look_again();
                 }
             }
         }
@@ -90,6 +127,6 @@ impl Timer {
 
     /// Does at once what is due by the server's clock: for clocks that are stepped by hand.
     pub(crate) async fn run_due(&self, lane: &LaneHandle) -> Result<(), aiki_core::ServerError> {
-        self.fire(lane).await
+        self.fire(lane, true).await
     }
 }

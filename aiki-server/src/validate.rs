@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use aiki_core::name::WorkflowKey;
-use aiki_core::run::WaitOn;
 use aiki_core::run::plan::{CreateRun, Deadline, EventMessage};
-use aiki_core::{Name, Payload, Report, ServerError, Timestamp, Transition};
+use aiki_core::run::{RunOptions, WaitOn};
+use aiki_core::schedule::{ActivateSchedule, Timing};
+use aiki_core::{InputHash, Name, Payload, Report, ServerError, Timestamp, Transition};
+use aiki_schedule::Calendar;
 
 /// The longest name and reference id, in bytes.
 const MAX_NAME: usize = 256;
@@ -13,6 +15,9 @@ const MAX_NAME: usize = 256;
 const MAX_LEASE: Duration = Duration::from_secs(24 * 3_600);
 /// Runs in one claim, refresh or release, transitions in one report.
 const MAX_ITEMS: usize = 1_000;
+
+/// Older hashes of one input.
+const MAX_DEPRECATED: usize = 16;
 
 fn invalid(reason: impl ToString) -> ServerError {
     ServerError::Invalid(reason.to_string())
@@ -55,10 +60,7 @@ pub(crate) fn create(request: &CreateRun, payload_limit: usize, now: Timestamp) 
     if let Some(reference) = &request.reference {
         name("the reference id", &reference.id)?;
     }
-    if let Some(options) = &request.options {
-        options.retry.iter().try_for_each(|retry| retry.validate().map_err(invalid))?;
-        options.pool.iter().try_for_each(|pool| name("the pool's name", pool.as_str()))?;
-    }
+    request.options.iter().try_for_each(options)?;
     if let Some(Deadline::At(at)) = request.deadline
         && at <= now
     {
@@ -80,6 +82,33 @@ pub(crate) fn event(event: &EventMessage, payload_limit: usize) -> Result<(), Se
     name("the event's name", &event.name)?;
     event.reference_id.iter().try_for_each(|id| name("the event's reference id", id))?;
     Payload::check_size(event.data.as_ref(), payload_limit).map_err(invalid)
+}
+
+fn options(options: &RunOptions) -> Result<(), ServerError> {
+    options.retry.iter().try_for_each(|retry| retry.validate().map_err(invalid))?;
+    options.pool.iter().try_for_each(|pool| name("the pool's name", pool.as_str()))
+}
+
+/// Reads the spec of a schedule and hashes its definition on the way.
+pub(crate) fn schedule(
+    request: &ActivateSchedule,
+    payload_limit: usize,
+) -> Result<(Calendar, Vec<InputHash>), ServerError> {
+    workflow(&request.workflow)?;
+    if let Some(reference) = &request.reference {
+        name("the reference id", &reference.id)?;
+    }
+    request.options.iter().try_for_each(options)?;
+    if request.deprecated_hashes.len() > MAX_DEPRECATED {
+        let count = request.deprecated_hashes.len();
+        return Err(invalid(format!("{count} deprecated hashes: send at most {MAX_DEPRECATED}")));
+    }
+    Payload::check_size(request.input.as_ref(), payload_limit).map_err(invalid)?;
+    if matches!(&request.spec.timing, Timing::Cron { expression, .. } if expression.is_empty()) {
+        return Err(invalid("the cron expression is empty: give it five fields, such as `0 9 * * *`"));
+    }
+    let calendar = Calendar::new(&request.spec).map_err(invalid)?;
+    Ok((calendar, request.definition_hashes().map_err(invalid)?))
 }
 
 pub(crate) fn report(report: &Report, payload_limit: usize) -> Result<(), ServerError> {

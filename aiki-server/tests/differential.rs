@@ -11,8 +11,12 @@ use std::time::Duration;
 use aiki_conformance::server::{request, workflow};
 use aiki_core::run::plan::CreateRun;
 use aiki_core::run::{FailureCause, Reference, RunOptions};
+use aiki_core::schedule::{ActivateSchedule, ScheduleFilter};
 use aiki_core::server_client::{ClaimOutcome, ClaimReady, ClaimRef, ClaimRuns};
-use aiki_core::{Client, ConflictPolicy, ErrorObject, Name, Payload, Priority, Report, RunId, Transition};
+use aiki_core::{
+    Client, ConflictPolicy, ErrorObject, Name, OverlapPolicy, Payload, Priority, Report, RunId, ScheduleRecord,
+    ScheduleSpec, ScheduleStatus, Transition,
+};
 use aiki_runtime::SeededEntropy;
 use aiki_server::Server;
 use proptest::prelude::*;
@@ -29,6 +33,8 @@ enum Ask {
     Release { claims: Vec<usize> },
     Report { claim: usize, repeat: bool, steps: Vec<Step> },
     Cancel { run: usize },
+    Activate { seconds: u8, policy: u8, cron: bool, input: u8, reference: Option<u8>, existing: bool },
+    SetStatus { schedule: usize, status: u8 },
     Advance { millis: u32 },
     Restart,
 }
@@ -78,6 +84,12 @@ fn ask() -> impl Strategy<Value = Ask> {
         8 => (0..20usize, prop::bool::weighted(0.1), prop::collection::vec(step(), 1..4))
             .prop_map(|(claim, repeat, steps)| Ask::Report { claim, repeat, steps }),
         1 => (0..20usize).prop_map(|run| Ask::Cancel { run }),
+        2 => (1..4u8, 0..4u8, any::<bool>(), 0..2u8, prop::option::of(0..3u8), any::<bool>()).prop_map(
+            |(seconds, policy, cron, input, reference, existing)| {
+                Ask::Activate { seconds, policy, cron, input, reference, existing }
+            }
+        ),
+        1 => (0..8usize, 0..4u8).prop_map(|(schedule, status)| Ask::SetStatus { schedule, status }),
         3 => (1..40_000u32).prop_map(|millis| Ask::Advance { millis }),
         1 => Just(Ask::Restart),
     ]
@@ -190,6 +202,29 @@ impl Side {
                 Some(run) => format!("{:?}", server.cancel_run(*run, Some("enough".into())).await),
                 None => "none".into(),
             },
+            Ask::Activate { seconds, policy, cron, input, reference, existing } => {
+                let timing = match cron {
+                    true => ScheduleSpec::cron(format!("*/{seconds}0 * * * * *")).timezone("Europe/Berlin"),
+                    false => ScheduleSpec::every(Duration::from_secs(7 * u64::from(*seconds))),
+                };
+                let policies = [OverlapPolicy::Allow, OverlapPolicy::Skip, OverlapPolicy::CancelPrevious];
+                let spec = policies.get(usize::from(*policy)).map_or(timing.clone(), |policy| timing.overlap(*policy));
+                let conflict_policy = if *existing { ConflictPolicy::ReturnExisting } else { ConflictPolicy::Error };
+                let CreateRun { input, input_hash, .. } = request(&input.to_string());
+                let asked = ActivateSchedule {
+                    reference: reference.map(|id| Reference { id: format!("s{id}"), conflict_policy }),
+                    ..ActivateSchedule::new(workflow(), spec, input, input_hash)
+                };
+                format!("{:?}", server.activate_schedule(asked).await)
+            }
+            Ask::SetStatus { schedule, status } => {
+                let listed = self.schedules().await;
+                let Some(schedule) = listed.get(schedule % listed.len().max(1)) else { return "none".into() };
+                // Most are brought back.
+                let statuses = [ScheduleStatus::Paused, ScheduleStatus::Inactive, ScheduleStatus::Active];
+                let status = statuses[usize::from(*status).min(2)];
+                format!("{:?}", server.set_schedule_status(schedule.id, status).await)
+            }
             Ask::Advance { .. } => "the clock was stepped".into(),
             Ask::Restart => {
                 if self.path.is_some() {
@@ -203,9 +238,20 @@ impl Side {
         }
     }
 
+    async fn schedules(&self) -> Vec<ScheduleRecord> {
+        let client = self.client();
+        client.server().list_schedules(ScheduleFilter::default(), 100, 0).await.unwrap().schedules
+    }
+
     async fn everything(&self) -> Vec<String> {
         let client = self.client();
         let mut all = Vec::new();
+        for schedule in self.schedules().await {
+            all.push(format!("{schedule:?}"));
+            if let Some(run) = schedule.last_run {
+                all.push(format!("{:?}", client.server().get_run(run).await));
+            }
+        }
         for run in &self.runs {
             all.push(format!("{:?}", client.server().get_run(*run).await));
             all.push(format!("{:?}", client.server().list_transitions(*run).await));

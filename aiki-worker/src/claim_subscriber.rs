@@ -26,6 +26,8 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Claims runs straight from the server, once a second while nothing is ready. It needs no
 /// transport, so a worker without a subscriber uses it.
 ///
+/// A server that announces its runs leaves them for a second to those who listen.
+///
 /// After an error it asks again later and later, up to every 30 s.
 #[derive(Clone)]
 pub struct ClaimSubscriber {

@@ -41,6 +41,7 @@ fn recorded(workflow: &WorkflowKey, steps: u32) -> ClaimedRun {
         input: Payload::from_json(steps.to_string()).ok(),
         input_hash: hash(&steps.to_string()),
         reference_id: None,
+        schedule: None,
         options: Some(RunOptions::default()),
         priority: Priority::default(),
         attempts: 1,

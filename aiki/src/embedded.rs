@@ -18,7 +18,7 @@ use crate::subscribers::fixed_options;
 enum Queue {
     Memory(MemoryQueue),
     #[cfg(feature = "redis")]
-    Redis(RedisUrl),
+    Redis(Box<(RedisUrl, RedisStreams)>),
 }
 
 /// The orchestrator inside this process, with the queue that announces its runs: in memory, or Redis
@@ -70,7 +70,7 @@ impl Server {
         match &self.queue {
             Queue::Memory(queue) => Arc::new(queue.clone()),
             #[cfg(feature = "redis")]
-            Queue::Redis(url) => Arc::new(RedisStreams::new(url.clone())),
+            Queue::Redis(redis) => Arc::new(redis.1.clone()),
         }
     }
 
@@ -89,7 +89,17 @@ impl Server {
                 }
             }),
             #[cfg(feature = "redis")]
-            Queue::Redis(url) => types.redis(url.clone()),
+            Queue::Redis(redis) => types.redis(redis.1.clone()),
+        }
+    }
+
+    /// All subscriptions over the server's Redis that were made here, to look at their health; `None` for a
+    /// server without Redis.
+    #[cfg(feature = "redis")]
+    pub fn redis_streams(&self) -> Option<RedisStreams> {
+        match &self.queue {
+            Queue::Memory(_) => None,
+            Queue::Redis(redis) => Some(redis.1.clone()),
         }
     }
 
@@ -119,7 +129,7 @@ impl ServerBuilder {
     /// them. While it is away, [workers](aiki_worker::BackupSubscribers) claim runs from the server itself.
     #[cfg(feature = "redis")]
     pub fn redis(mut self, url: RedisUrl) -> Self {
-        self.queue = Queue::Redis(url);
+        self.queue = Queue::Redis(Box::new((url.clone(), RedisStreams::new(url))));
         self
     }
 
@@ -155,7 +165,7 @@ impl ServerBuilder {
         let inner = match &self.queue {
             Queue::Memory(queue) => self.inner.publisher(Arc::new(queue.clone())),
             #[cfg(feature = "redis")]
-            Queue::Redis(url) => self.inner.publisher(Arc::new(RedisPublisher::new(url.clone()))),
+            Queue::Redis(redis) => self.inner.publisher(Arc::new(RedisPublisher::new(redis.0.clone()))),
         };
         Ok(Server { inner: inner.start().await?, queue: self.queue })
     }

@@ -40,21 +40,25 @@
 //! # Ok(()) }
 //! ```
 //!
-//! The same with attributes, which make a handle of a function's name: [`task`](macro@task),
-//! [`workflow`](macro@workflow) (feature `macros`, on by default).
+//! The attributes `#[aiki::task]` and `#[aiki::workflow]` (feature `macros`, on by default) make the same of plain
+//! functions, without closures and clones.
 //!
 //! | to | use |
 //! |---|---|
 //! | define | [`Task`], [`Workflow`], [`RetryStrategy`], [`Failure`] |
 //! | work | [`Worker`], [`WorkerConfig`] |
 //! | start and wait | [`Client`], [`StartRun`], [`RunHandle`] |
+//! | start by the calendar | [`Schedule`], [`ScheduleHandle`], [`OverlapPolicy`] |
 //! | host everything here | [`Server`] (feature `embedded`, on by default) |
-//! | let workers elsewhere have the runs | [`redis`] (feature `redis`) |
+//! | let workers elsewhere have the runs | the module `redis` (feature `redis`) |
+//! | see how it goes | [`Worker::health`], [`Worker::status`], metrics (features `metrics` and `prometheus`) |
 //! | write a transport | [`subscriber`], [`publisher`] and the crate `aiki-conformance` |
 
 #[cfg(feature = "embedded")]
 mod embedded;
 mod error;
+#[cfg(feature = "prometheus")]
+pub mod prometheus;
 #[cfg(feature = "redis")]
 pub mod redis;
 mod shutdown;
@@ -68,12 +72,20 @@ pub use aiki_core::*;
 #[cfg(feature = "macros")]
 pub use aiki_macros::{task, workflow};
 pub use aiki_runtime::{Entropy, SeededEntropy, SystemClock, SystemEntropy, VirtualClock};
-pub use aiki_worker::{ConfigError, Limit, StopReport, Worker, WorkerBuilder, WorkerConfig, WorkerError, WorkerStatus};
+pub use aiki_worker::{
+    ConfigError, Limit, StopReport, Unready, Worker, WorkerBuilder, WorkerConfig, WorkerError, WorkerHealth,
+    WorkerStatus,
+};
 #[cfg(feature = "embedded")]
 pub use embedded::{Server, ServerBuilder};
 pub use error::Error;
 pub use shutdown::shutdown_signal;
 pub use subscribers::SubscriberTypes;
+
+/// The program in the page about schedules runs.
+#[cfg(all(doctest, feature = "embedded"))]
+#[doc = include_str!("../../docs/schedules.md")]
+struct Schedules;
 
 /// The README's program compiles.
 #[cfg(doctest)]

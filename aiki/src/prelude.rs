@@ -1,9 +1,9 @@
 //! What most programs need.
 
 pub use crate::{
-    ChildError, Client, ConflictPolicy, Event, Failure, HandlerError, Name, Payload, Priority, RetryStrategy, Run,
-    RunError, RunHandle, RunId, ServerError, StartError, StartRun, Task, TaskContext, TaskError, Worker, WorkerConfig,
-    Workflow, WorkflowKey, WorkflowVersion,
+    ChildError, Client, ConflictPolicy, Event, Failure, HandlerError, Name, OverlapPolicy, Payload, Priority,
+    RetryStrategy, Run, RunError, RunHandle, RunId, Schedule, ServerError, StartError, StartRun, Task, TaskContext,
+    TaskError, Worker, WorkerConfig, Workflow, WorkflowKey, WorkflowVersion,
 };
 
 #[cfg(feature = "embedded")]

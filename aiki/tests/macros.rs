@@ -53,6 +53,20 @@ pub async fn charge(cx: TaskContext, Order { cents, .. }: Order) -> Result<Strin
     Ok(format!("receipt-{}", cx.attempt()))
 }
 
+const COUNT: Event<u64> = Event::new("count");
+
+#[aiki::task(time_limit = "1s", heartbeat_timeout = "200ms")]
+async fn endless() -> Result<(), NoNumber> {
+    std::future::pending().await
+}
+
+#[aiki::workflow(version = "1", events = [COUNT])]
+async fn limited(run: Run) -> Result<(u64, bool), OrderError> {
+    let count = run.event(&COUNT).await;
+    let timed_out = matches!(endless.start(&run, ()).await, Err(TaskError::TimedOut { .. }));
+    Ok((count, timed_out))
+}
+
 #[aiki::task]
 async fn next_number() -> Result<u64, NoNumber> {
     static NEXT: AtomicUsize = AtomicUsize::new(7);
@@ -135,6 +149,17 @@ async fn a_workflow_by_attribute_runs_sleeps_and_retries() {
         }
         other => panic!("{other:?}"),
     }
+    stop(worker).await;
+    house.server.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_and_time_limits_are_given_by_attribute() {
+    let house = House::new().await;
+    let worker = house.serve(limited);
+    let handle = limited.start(&house.server.client(), ()).await.unwrap();
+    handle.send_event(&COUNT, 3).await.unwrap();
+    assert_eq!(handle.wait().await.unwrap(), (3, true));
     stop(worker).await;
     house.server.close().await;
 }

@@ -167,3 +167,66 @@ async fn a_worker_that_starts_without_redis_works_and_finds_it_later() {
     house.one(5).await;
     house.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_stands_still_holds_nobody_up() {
+    let house = House::with(RedisServer::start().await, true).await;
+    for number in 0..5 {
+        house.one(number).await;
+    }
+    assert!(!house.worker.health().on_backup);
+    // It accepts connections and says nothing: no proof that anything is consumed.
+    house.redis.freeze();
+    house.until_on_backup(true).await;
+    for number in 5..8 {
+        house.one(number).await;
+    }
+    assert!(house.worker.health().is_ready(), "{:?}", house.worker.health());
+    house.redis.thaw();
+    house.until_on_backup(false).await;
+    house.one(8).await;
+    house.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_only_waits_for_a_silent_redis_is_not_ready() {
+    let redis = RedisServer::start().await;
+    let server = aiki_server::Server::builder().start().await.expect("a server");
+    let url: RedisUrl = redis.url().parse().expect("a good URL");
+    let streams = RedisStreams::new(url).claim_min_idle_time(LEASE).block_time(Duration::from_millis(200));
+    let worker = Worker::builder(server.client())
+        .subscriber(streams.clone())
+        .heartbeat_interval(LEASE / 4)
+        .backup_subscriber(false)
+        .readiness_limit(Duration::from_millis(1_000))
+        .build()
+        .expect("a worker");
+    let directory = tempfile::tempdir().expect("a directory");
+    worker.workflow_registry().add(pipeline::define(Ledger::in_directory(directory.path())));
+    let running = tokio::spawn({
+        let worker = worker.clone();
+        async move { worker.start().await }
+    });
+    let ready = async |wanted: bool| {
+        let reached = async {
+            while worker.health().is_ready() != wanted {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(SOON, reached).await.expect("the readiness changes");
+    };
+    ready(true).await;
+    redis.freeze();
+    let began = Instant::now();
+    ready(false).await;
+    // The connection does not complain yet, and `receive` comes back empty-handed as ever: only the proof is
+    // missing.
+    let health = streams.health();
+    assert!(health.iter().all(|health| health.trouble.is_none()), "{health:?}");
+    println!("not ready after {:?}: {:?}", began.elapsed(), worker.health().unready());
+    redis.thaw();
+    ready(true).await;
+    worker.stop().await;
+    running.await.expect("it did not panic").expect("a clean end");
+    server.close().await;
+}

@@ -2,6 +2,7 @@
 
 mod event;
 mod handle;
+mod schedule;
 mod start;
 
 use std::fmt;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 
 pub use event::{SendEventError, SendRunEvent};
 pub use handle::{RunError, RunHandle};
+pub use schedule::{Schedule, ScheduleError, ScheduleHandle};
 pub use start::{StartError, StartRun};
 
 use serde::Serialize;

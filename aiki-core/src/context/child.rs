@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use super::run::Run;
 use super::shared::Shared;
 use super::wait::RawWait;
-use crate::definition::Data;
+use crate::definition::Durable;
 use crate::failure::{ChildError, ErrorObject, FailedChild, HandlerError};
 use crate::hash::input_hash;
 use crate::id::RunId;
@@ -74,7 +74,7 @@ impl<I, O, E> ChildOptions<I, O, E> {
     #[track_caller]
     pub fn start<'run>(self, run: &'run Run, input: I) -> Child<'run, O, E>
     where
-        I: Data,
+        I: Durable,
     {
         let input = Payload::encode(&input);
         Child::open(run, self, input, Location::caller())

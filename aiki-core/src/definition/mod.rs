@@ -1,12 +1,12 @@
 //! What users define: tasks, workflows and the registry that a worker serves.
 
-mod data;
+mod durable;
 mod event;
 mod registry;
 mod task;
 mod workflow;
 
-pub use data::{Data, HandlerResult};
+pub use durable::{Durable, HandlerResult};
 pub use event::Event;
 pub use registry::{RegistryError, WorkflowRegistry};
 pub use task::Task;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::data::Data;
+use super::durable::Durable;
 use crate::context::{Run, TaskBody, TaskContext, TaskFuture};
 use crate::failure::{ErrorObject, Failure, HandlerError};
 use crate::name::{NameError, check_name};
@@ -66,8 +66,8 @@ impl<I, O, E> Task<I, O, E> {
     #[track_caller]
     pub fn new<F, Fut>(name: impl AsRef<str>, handler: F) -> Self
     where
-        I: Data,
-        O: Data,
+        I: Durable,
+        O: Durable,
         E: HandlerError,
         F: Fn(TaskContext, I) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<O, E>> + Send + 'static,
@@ -84,8 +84,8 @@ impl<I, O, E> Task<I, O, E> {
     /// [`NameError`] when the name breaks the rules of [`check_name`].
     pub fn try_new<F, Fut>(name: impl AsRef<str>, handler: F) -> Result<Self, NameError>
     where
-        I: Data,
-        O: Data,
+        I: Durable,
+        O: Durable,
         E: HandlerError,
         F: Fn(TaskContext, I) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<O, E>> + Send + 'static,
@@ -130,8 +130,8 @@ impl<I, O, E> Task<I, O, E> {
     /// An untyped error says so itself: [`Failure::non_retryable`].
     pub fn retry_if(mut self, retryable: impl Fn(&E) -> bool + Send + Sync + 'static) -> Self
     where
-        I: Data,
-        O: Data,
+        I: Durable,
+        O: Durable,
         E: HandlerError,
     {
         let retryable: Retryable<E> = Arc::new(retryable);
@@ -154,7 +154,7 @@ impl<I, O, E> Task<I, O, E> {
     #[track_caller]
     pub fn start<'run>(&self, run: &'run Run, input: I) -> TaskFuture<'run, O, E>
     where
-        I: Data,
+        I: Durable,
     {
         TaskFuture::open(
             run,

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Event;
-use super::data::Data;
+use super::durable::Durable;
 use crate::client::{Client, StartRun};
 use crate::context::{Child, ChildOptions, Run};
 use crate::failure::{ErrorObject, Failure, HandlerError};
@@ -71,8 +71,8 @@ impl Workflow {
     #[track_caller]
     pub fn version<I, O, E, F, Fut>(&self, version: impl AsRef<str>, handler: F) -> WorkflowVersion<I, O, E>
     where
-        I: Data,
-        O: Data,
+        I: Durable,
+        O: Durable,
         E: HandlerError,
         F: Fn(Run, I) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<O, E>> + Send + 'static,
@@ -156,7 +156,7 @@ impl<I, O, E> WorkflowVersion<I, O, E> {
     #[track_caller]
     pub fn start_child<'run>(&self, run: &'run Run, input: I) -> Child<'run, O, E>
     where
-        I: Data,
+        I: Durable,
     {
         self.child().start(run, input)
     }
@@ -178,7 +178,7 @@ impl<I, O, E> WorkflowVersion<I, O, E> {
     /// ```
     pub fn start(&self, client: &Client, input: I) -> StartRun<O, E>
     where
-        I: Data,
+        I: Durable,
     {
         StartRun::new(client, self.key.clone(), self.retry.clone(), Payload::encode(&input), self.events.clone())
     }

@@ -11,7 +11,7 @@ use super::status::QueuedReason;
 use super::transition::{IllegalTransition, permits_to_server};
 use super::wait::Ordinals;
 use crate::hash::InputHash;
-use crate::id::{RunId, TransitionId};
+use crate::id::{RunId, ScheduleId, TransitionId};
 use crate::name::{Name, WorkflowKey};
 use crate::payload::Payload;
 use crate::rank::{Priority, Rank, republish_backoff};
@@ -145,6 +145,9 @@ pub struct RunHead {
     /// The caller's own id for the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference_id: Option<String>,
+    /// The schedule that started it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleId>,
     /// Hash of the input, as told by the caller.
     pub input_hash: InputHash,
     /// The caller's options; absent when the caller sent none.

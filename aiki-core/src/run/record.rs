@@ -7,7 +7,7 @@ use super::state::{RunState, TaskState};
 use super::status::{QueuedReason, RunStatus};
 use super::wait::{ChildRecord, Ordinals, WaitOn, WaitRecord, WaitState};
 use crate::hash::InputHash;
-use crate::id::{RunId, TaskId, TransitionId};
+use crate::id::{RunId, ScheduleId, TaskId, TransitionId};
 use crate::name::{Name, WorkflowKey};
 use crate::payload::Payload;
 use crate::rank::Priority;
@@ -37,6 +37,8 @@ pub struct RunRecord {
     pub input_hash: InputHash,
     /// The caller's own id for the run.
     pub reference_id: Option<String>,
+    /// The schedule that started it.
+    pub schedule: Option<ScheduleId>,
     /// The caller's options; `None` when the caller sent none.
     pub options: Option<RunOptions>,
     /// How urgent the run is.
@@ -403,6 +405,7 @@ impl RunRecord {
             input: fold.input,
             input_hash: head.input_hash.clone(),
             reference_id: head.reference_id.clone(),
+            schedule: head.schedule,
             options: head.options.clone(),
             priority: head.priority,
             attempts: head.attempts,

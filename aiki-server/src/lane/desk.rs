@@ -14,6 +14,7 @@ use super::TAIL_LIMIT;
 use super::aside::Aside;
 use super::cache::Cache;
 use super::follow_up::{Aftermath, Stood};
+use super::schedules::{OpenSchedules, SchedulesAside};
 use crate::effects::{Before, Change};
 use crate::storage::{ReadyQuery, ReferenceKey, RunWrite, Slot, Storage, StorageError, StoredRun, slot_key};
 
@@ -77,15 +78,17 @@ pub(crate) struct DueRuns {
 pub(super) struct Memory {
     pub(super) cache: Cache,
     pub(super) aside: Aside,
+    pub(super) schedules_aside: SchedulesAside,
 }
 
 pub(crate) struct Desk<'a> {
     now: Timestamp,
-    storage: &'a mut dyn Storage,
-    memory: &'a mut Memory,
+    pub(super) storage: &'a mut dyn Storage,
+    pub(super) memory: &'a mut Memory,
     ids: &'a mut RunIdSource,
     entropy: &'a dyn Entropy,
     runs: HashMap<RunId, OpenRun>,
+    pub(super) schedules: OpenSchedules,
     /// Reference ids that were taken in this batch.
     references: HashMap<ReferenceKey, RunId>,
     entries: Vec<HistoryEntry>,
@@ -117,6 +120,7 @@ impl<'a> Desk<'a> {
             entries: Vec::new(),
             broken: None,
             aftermath: Aftermath::default(),
+            schedules: OpenSchedules::default(),
         };
         desk.fetch(touched)?;
         Ok(desk)
@@ -307,10 +311,10 @@ impl<'a> Desk<'a> {
     }
 
     /// Ends the planning.
-    pub(super) fn finish(self) -> Result<(Timestamp, HashMap<RunId, OpenRun>), ServerError> {
+    pub(super) fn finish(self) -> Result<(Timestamp, HashMap<RunId, OpenRun>, OpenSchedules), ServerError> {
         match self.broken {
             Some(error) => Err(error),
-            None => Ok((self.now, self.runs)),
+            None => Ok((self.now, self.runs, self.schedules)),
         }
     }
 }

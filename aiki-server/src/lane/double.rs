@@ -6,14 +6,17 @@ use aiki_core::hash::input_hash;
 use aiki_core::name::WorkflowKey;
 use aiki_core::run::Reference;
 use aiki_core::run::plan::CreateRun;
-use aiki_core::{Name, ReadyRun, RunId, Timestamp};
+use aiki_core::{Clock, Name, ReadyRun, RunId, Timestamp};
 use aiki_runtime::{SeededEntropy, SystemClock};
 
 use super::Lane;
 use crate::effects::Effects;
 use crate::operation::Create;
 use crate::storage::memory::MemoryStorage;
-use crate::storage::{LoadedRow, QueuedPlace, Reads, ReadyQuery, ReferenceKey, RunWrite, Slot, Storage, StorageError};
+use crate::storage::{
+    LoadedRow, QueuedPlace, Reads, ReadyQuery, ReferenceKey, RunWrite, ScheduleReads, ScheduleWrite, Slot, Storage,
+    StorageError,
+};
 use crate::timer::Timer;
 
 type BeforeCommit = dyn FnMut(usize) -> Result<(), StorageError> + Send;
@@ -52,12 +55,15 @@ impl Reads for Double {
     fn held(&mut self, after: QueuedPlace, limit: usize) -> Result<Vec<(QueuedPlace, Name)>, StorageError> {
         self.memory.held(after, limit)
     }
+    fn schedules(&mut self) -> &mut dyn ScheduleReads {
+        self.memory.schedules()
+    }
 }
 
 impl Storage for Double {
-    fn commit(&mut self, writes: &[RunWrite<'_>]) -> Result<(), StorageError> {
+    fn commit(&mut self, writes: &[RunWrite<'_>], schedules: &[ScheduleWrite<'_>]) -> Result<(), StorageError> {
         (self.before_commit)(writes.len())?;
-        self.memory.commit(writes)
+        self.memory.commit(writes, schedules)
     }
     fn due(&mut self, now: Timestamp, limit: usize) -> Result<Vec<RunId>, StorageError> {
         self.memory.due(now, limit)
@@ -78,9 +84,14 @@ impl Storage for Double {
 
 /// A lane over a store, without anybody who wants to know of its commits.
 pub(super) fn lane(storage: impl Storage) -> Lane {
+    lane_with(storage, Arc::new(SystemClock))
+}
+
+/// As [`lane`], with a clock of one's own.
+pub(super) fn lane_with(storage: impl Storage, clock: Arc<dyn Clock>) -> Lane {
     let effects =
         Effects { announcer: None, timer: Arc::new(Timer::new()), watchers: Arc::default(), workers: Arc::default() };
-    let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SeededEntropy::new(1)));
+    let entropy = Arc::new(SeededEntropy::new(1));
     Lane::new(Box::new(storage), clock, entropy, Arc::new(effects)).unwrap()
 }
 

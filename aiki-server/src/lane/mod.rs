@@ -10,12 +10,13 @@ mod double;
 mod follow_up;
 mod handle;
 mod queue;
+mod schedules;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use aiki_core::id::RunIdSource;
-use aiki_core::{Clock, RunId, ServerError, Timestamp};
+use aiki_core::{Clock, RunId, ServerError};
 use aiki_runtime::Entropy;
 
 use crate::effects::Effects;
@@ -25,6 +26,7 @@ use crate::storage::{Storage, StorageError};
 use desk::Memory;
 pub(crate) use desk::{Desk, DueRuns, Edit};
 pub(crate) use handle::LaneHandle;
+pub(crate) use schedules::DueSchedules;
 
 /// A history tail longer than this becomes a page of its own, in bytes.
 const TAIL_LIMIT: usize = 2 * 1024;
@@ -69,14 +71,15 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    /// A lane over a store. Ids of new runs go on behind the highest that is stored.
+    /// A lane over a store. Ids of new runs and schedules go on behind the highest that is stored.
     pub(crate) fn new(
         mut storage: Box<dyn Storage>,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
         effects: Arc<Effects>,
     ) -> Result<Self, StorageError> {
-        let ids = storage.last_id()?.map_or_else(RunIdSource::default, RunIdSource::after);
+        let last_schedule = storage.schedules().last_id()?.map(|id| RunId::from_bits(id.to_bits()));
+        let ids = storage.last_id()?.max(last_schedule).map_or_else(RunIdSource::default, RunIdSource::after);
         Ok(Self { storage, memory: Memory::default(), ids, clock, entropy, effects, touched: Vec::new() })
     }
 
@@ -92,7 +95,7 @@ impl Lane {
         tracing::error!(reason, requests = jobs.len(), "a batch of requests panicked");
         self.memory = Memory::default();
         // Timers that the batch was to set are found in the store.
-        self.effects.timer.arm(Timestamp::EPOCH);
+        self.effects.timer.look_again();
         let refusal = format!("a batch of requests panicked, look whether this one took effect: {reason}");
         jobs.iter_mut().for_each(|job| job.refuse(ServerError::Internal(refusal.clone())));
     }
@@ -131,11 +134,13 @@ impl Lane {
             &mut self.touched,
         )?;
         jobs.iter_mut().for_each(|job| job.plan(&mut desk));
-        let (now, runs) = desk.finish()?;
+        let (now, runs, schedules) = desk.finish()?;
         let writes: Vec<_> = runs.values().filter_map(desk::OpenRun::write).collect();
-        if !writes.is_empty() {
-            self.storage.commit(&writes)?;
+        let changed = schedules.writes();
+        if !writes.is_empty() || !changed.is_empty() {
+            self.storage.commit(&writes, &changed)?;
         }
+        self.effects.timer.arm_schedules(schedules.earliest_due());
         self.effects.emit(now, runs.values().filter_map(desk::OpenRun::change));
         runs.into_values().for_each(|open| self.memory.cache.put(open.run));
         Ok(())

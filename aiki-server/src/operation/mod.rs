@@ -13,6 +13,9 @@ mod orphans;
 mod refresh;
 mod release;
 mod report;
+mod schedule_activate;
+mod schedule_fire;
+mod schedule_status;
 
 use aiki_core::{RunId, ServerError};
 
@@ -29,6 +32,9 @@ pub(crate) use orphans::TakeBackOrphans;
 pub(crate) use refresh::Refresh;
 pub(crate) use release::Release;
 pub(crate) use report::WriteReport;
+pub(crate) use schedule_activate::ActivateScheduleOp;
+pub(crate) use schedule_fire::FireSchedules;
+pub(crate) use schedule_status::SetScheduleStatus;
 
 /// The answer for one run of several, `None` when this run cannot be read: the others go on without it.
 /// Only what is wrong with the store itself is an error.

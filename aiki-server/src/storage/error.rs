@@ -1,6 +1,6 @@
 //! What can go wrong in a store.
 
-use aiki_core::{RunId, ServerError};
+use aiki_core::{RunId, ScheduleId, ServerError};
 
 /// Why the store did not do what was asked. Nothing was written then.
 ///
@@ -11,6 +11,8 @@ pub(crate) enum StorageError {
     Full,
     #[error("run {0} was changed by somebody else, nothing was stored: is another program writing to this store?")]
     Conflict(RunId),
+    #[error("schedule {0} was changed by somebody else, nothing was stored: is another program writing to this store?")]
+    ScheduleConflict(ScheduleId),
     #[error("the store is damaged or was written by a newer version, restore it from a copy or use that version: {0}")]
     Damaged(String),
     #[error("the store could not be read, ask again: {0}")]
@@ -33,9 +35,11 @@ impl From<StorageError> for ServerError {
     fn from(error: StorageError) -> Self {
         match error {
             StorageError::Damaged(_) => ServerError::Internal(error.to_string()),
-            StorageError::Full | StorageError::Conflict(_) | StorageError::Failed(_) | StorageError::NotStored(_) => {
-                ServerError::Unavailable(error.to_string())
-            }
+            StorageError::Full
+            | StorageError::Conflict(_)
+            | StorageError::ScheduleConflict(_)
+            | StorageError::Failed(_)
+            | StorageError::NotStored(_) => ServerError::Unavailable(error.to_string()),
         }
     }
 }

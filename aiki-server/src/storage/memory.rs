@@ -1,5 +1,7 @@
 //! The store without a disk: plain maps. It is the oracle for the others.
 
+mod schedules;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
 
@@ -9,9 +11,10 @@ use aiki_core::run::RunHead;
 use aiki_core::{ReadyRun, RunId, Timestamp};
 
 use super::{
-    LoadedRow, QueuedPlace, Reads, ReadyQuery, ReferenceKey, RunWrite, Slot, Storage, StorageError, StoredRun,
-    ready_run, slot_key,
+    LoadedRow, QueuedPlace, Reads, ReadyQuery, ReferenceKey, RunWrite, ScheduleReads, ScheduleWrite, Slot, Storage,
+    StorageError, StoredRun, ready_run, slot_key,
 };
+use schedules::MemorySchedules;
 
 type ReadyKey = (Name, WorkflowKey, Option<Name>);
 
@@ -25,6 +28,7 @@ pub(crate) struct MemoryStorage {
     children: HashMap<RunId, BTreeSet<RunId>>,
     marks: HashSet<(RunId, String)>,
     slots: HashMap<(Name, String), BTreeSet<RunId>>,
+    schedules: MemorySchedules,
 }
 
 impl MemoryStorage {
@@ -123,11 +127,17 @@ impl Reads for MemoryStorage {
         let held = runs.filter(|(_, head)| head.lease.is_some());
         Ok(held.map(|(place, head)| (place, head.namespace.clone())).take(limit).collect())
     }
+
+    fn schedules(&mut self) -> &mut dyn ScheduleReads {
+        &mut self.schedules
+    }
 }
 
 impl Storage for MemoryStorage {
-    fn commit(&mut self, writes: &[RunWrite<'_>]) -> Result<(), StorageError> {
+    fn commit(&mut self, writes: &[RunWrite<'_>], schedules: &[ScheduleWrite<'_>]) -> Result<(), StorageError> {
         writes.iter().try_for_each(|write| self.check(write))?;
+        schedules.iter().try_for_each(|write| self.schedules.check(write))?;
+        schedules.iter().for_each(|write| self.schedules.write(write));
         for write in writes {
             let head = &write.run.head;
             if let Some(before) = self.runs.insert(head.id, write.run.clone()) {

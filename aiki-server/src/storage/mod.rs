@@ -3,6 +3,7 @@
 
 mod error;
 pub(crate) mod memory;
+mod schedule;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
 
@@ -11,6 +12,7 @@ use aiki_core::run::RunHead;
 use aiki_core::{ReadyRun, RunId, Timestamp};
 
 pub(crate) use error::StorageError;
+pub(crate) use schedule::{ScheduleKey, ScheduleQuery, ScheduleReads, ScheduleWrite, StoredSchedule};
 
 /// A run as it is stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -113,12 +115,15 @@ pub(crate) trait Reads: Send {
     /// Claimed runs of all namespaces by the end of their lease and id, at most `limit` from behind
     /// `after`.
     fn held(&mut self, after: QueuedPlace, limit: usize) -> Result<Vec<(QueuedPlace, Name)>, StorageError>;
+
+    /// Questions about schedules.
+    fn schedules(&mut self) -> &mut dyn ScheduleReads;
 }
 
 /// A store. Calls come from one thread at a time.
 pub(crate) trait Storage: Reads + 'static {
     /// Writes all rows or none. Durable when it returns.
-    fn commit(&mut self, writes: &[RunWrite<'_>]) -> Result<(), StorageError>;
+    fn commit(&mut self, writes: &[RunWrite<'_>], schedules: &[ScheduleWrite<'_>]) -> Result<(), StorageError>;
 
     /// Runs that are due at `now`, the earliest first, at most `limit`.
     fn due(&mut self, now: Timestamp, limit: usize) -> Result<Vec<RunId>, StorageError>;

@@ -8,6 +8,9 @@ use tokio::time::Instant;
 /// While the primary is absent, nobody rests for longer: it may come back at any moment.
 const LONGEST_REST: Duration = Duration::from_secs(5);
 
+/// After a failure nobody is asked again at once, whatever it says itself.
+const SHORTEST_REST: Duration = Duration::from_millis(10);
+
 /// Whom to ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ask {
@@ -31,7 +34,8 @@ impl Turn {
         *self = Self { failures: 0, next, error: None };
     }
 
-    fn failed(&mut self, next: Instant, error: SubscriberError) {
+    fn failed(&mut self, now: Instant, delay: Duration, error: SubscriberError) {
+        let next = now + delay.max(SHORTEST_REST);
         *self = Self { failures: self.failures.saturating_add(1), next, error: Some(error) };
     }
 }
@@ -106,7 +110,7 @@ impl Turns {
     }
 
     pub(super) fn primary_failed(&mut self, now: Instant, delay: Duration, error: SubscriberError) {
-        self.primary.failed(now + delay, error);
+        self.primary.failed(now, delay, error);
     }
 
     pub(super) fn backup_answered(&mut self, now: Instant, delay: Duration) {
@@ -116,7 +120,7 @@ impl Turns {
     }
 
     pub(super) fn backup_failed(&mut self, now: Instant, delay: Duration, error: SubscriberError) {
-        self.backup.failed(now + delay, error);
+        self.backup.failed(now, delay, error);
         self.stands_in = false;
     }
 
@@ -168,10 +172,14 @@ mod tests {
     async fn a_primary_without_patience_leaves_the_backup_its_turn() {
         let now = Instant::now();
         let mut turns = Turns::new(now);
-        turns.primary_failed(now + SECOND, Duration::ZERO, away());
-        assert_eq!(turns.next(now + SECOND, false), Ask::Backup);
-        turns.backup_answered(now + SECOND, SECOND);
-        assert_eq!(turns.next(now + SECOND, false), Ask::Primary);
+        turns.primary_failed(now, Duration::ZERO, away());
+        let soon = now + SHORTEST_REST;
+        assert_eq!((turns.next(now, false), turns.next(soon, false)), (Ask::Backup, Ask::Backup));
+        turns.backup_failed(soon, Duration::ZERO, away());
+        assert_eq!(turns.rest(soon, false), Some(Duration::ZERO));
+        assert_eq!(turns.next(soon, false), Ask::Primary);
+        turns.primary_failed(soon, Duration::ZERO, away());
+        assert_eq!(turns.rest(soon, false), Some(SHORTEST_REST), "two without patience do not spin");
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,6 +9,7 @@ use aiki_core::name::{Name, WorkflowKey};
 use aiki_core::run::RunStatus;
 use aiki_core::run::plan::{CreateRun, RunCommand};
 use aiki_core::run::record::{Signal, TransitionRecord};
+use aiki_core::schedule::{ActivateSchedule, ScheduleFilter, ScheduleId, SchedulePage, ScheduleRecord, ScheduleStatus};
 use aiki_core::server_client::{
     ChildRun, ClaimOutcome, ClaimReady, ClaimRef, ClaimRuns, ClaimStatus, ClaimedRun, CreatedRun, RunView, SendEvent,
     SetTaskResult, WorkerInfo, WorkerServes,
@@ -185,5 +186,34 @@ impl ServerClient for Faulty {
     async fn await_news(&self, worker: &Name, timeout: Duration) -> Result<Vec<RunId>, ServerError> {
         self.gate().await?;
         self.inner.await_news(worker, timeout).await
+    }
+    async fn activate_schedule(&self, request: ActivateSchedule) -> Result<ScheduleRecord, ServerError> {
+        self.gate().await?;
+        self.inner.activate_schedule(request).await
+    }
+    async fn get_schedule(&self, schedule: ScheduleId) -> Result<ScheduleRecord, ServerError> {
+        self.gate().await?;
+        self.inner.get_schedule(schedule).await
+    }
+    async fn get_schedule_by_reference(&self, reference: &str) -> Result<ScheduleRecord, ServerError> {
+        self.gate().await?;
+        self.inner.get_schedule_by_reference(reference).await
+    }
+    async fn list_schedules(
+        &self,
+        filter: ScheduleFilter,
+        limit: usize,
+        offset: usize,
+    ) -> Result<SchedulePage, ServerError> {
+        self.gate().await?;
+        self.inner.list_schedules(filter, limit, offset).await
+    }
+    async fn set_schedule_status(
+        &self,
+        schedule: ScheduleId,
+        status: ScheduleStatus,
+    ) -> Result<ScheduleRecord, ServerError> {
+        self.gate().await?;
+        self.inner.set_schedule_status(schedule, status).await
     }
 }

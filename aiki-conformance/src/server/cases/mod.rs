@@ -11,4 +11,5 @@ pub mod limits;
 pub mod news;
 pub mod reading;
 pub mod report;
+pub mod schedules;
 pub mod timers;

@@ -92,6 +92,7 @@ pub fn create(
         namespace: namespace.clone(),
         workflow: request.workflow.clone(),
         reference_id: request.reference.as_ref().map(|reference| reference.id.clone()),
+        schedule: None,
         input_hash: request.input_hash.clone(),
         options: request.options.clone(),
         priority: request.priority,

@@ -6,6 +6,7 @@
 //! | `open.rs` | lock, checks, settings |
 //! | `schema.rs` | tables, indexes, migrations |
 //! | `read.rs` | questions |
+//! | `schedules.rs` | the table of schedules |
 //! | `write.rs` | the commit |
 //! | `checkpoint.rs` | moving the log into the database beside the lane |
 
@@ -14,6 +15,7 @@ mod lock;
 mod open;
 mod place;
 mod read;
+mod schedules;
 mod schema;
 mod write;
 

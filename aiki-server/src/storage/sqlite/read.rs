@@ -4,7 +4,7 @@ use aiki_core::{Name, ReadyRun, RunId};
 use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, Row, params};
 
 use super::{to_column, to_run_id, to_timestamp};
-use crate::storage::{LoadedRow, QueuedPlace, Reads, ReferenceKey, StorageError, StoredRun, ready_run};
+use crate::storage::{LoadedRow, QueuedPlace, Reads, ReferenceKey, ScheduleReads, StorageError, StoredRun, ready_run};
 
 /// A connection that reads.
 pub(super) struct SqliteReads(pub(super) Connection);
@@ -116,5 +116,9 @@ impl Reads for SqliteReads {
             held.push(((to_timestamp(row.get(0)?), to_run_id(&id)?), Name::new(row.get::<_, String>(2)?)));
         }
         Ok(held)
+    }
+
+    fn schedules(&mut self) -> &mut dyn ScheduleReads {
+        self
     }
 }

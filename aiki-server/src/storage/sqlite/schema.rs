@@ -50,6 +50,23 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (run, mark)
     ) STRICT, WITHOUT ROWID;
 ",
+    "
+    CREATE TABLE schedules (
+        id BLOB NOT NULL UNIQUE,          -- 16 bytes that sort by creation
+        version INTEGER NOT NULL,         -- counts the writes of the row
+        namespace TEXT NOT NULL,
+        definition_hash TEXT NOT NULL,
+        reference_id TEXT,
+        created_at INTEGER NOT NULL,      -- ms since the epoch
+        due_at INTEGER,                   -- set while the schedule is active
+        head TEXT NOT NULL,               -- JSON, all but the input
+        input TEXT                        -- JSON; never changes
+    ) STRICT;
+    CREATE UNIQUE INDEX schedules_definition ON schedules (namespace, definition_hash);
+    CREATE UNIQUE INDEX schedules_reference ON schedules (namespace, reference_id) WHERE reference_id IS NOT NULL;
+    CREATE INDEX schedules_listed ON schedules (namespace, created_at, id);
+    CREATE INDEX schedules_due ON schedules (due_at, id) WHERE due_at IS NOT NULL;
+",
 ];
 
 /// The latest schema.
@@ -96,4 +113,23 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), SchemaError> {
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", LATEST)?;
     Ok(transaction.commit()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_of_any_older_schema_is_brought_to_the_latest() {
+        for found in 1..MIGRATIONS.len() {
+            let mut database = Connection::open_in_memory().unwrap();
+            MIGRATIONS[..found].iter().for_each(|step| database.execute_batch(step).unwrap());
+            database.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+            database.pragma_update(None, "user_version", found as i64).unwrap();
+            assert!(migrate(&mut database).is_ok(), "from {found}");
+            let version: i64 = database.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+            let schedules: i64 = database.query_row("SELECT count(*) FROM schedules", [], |row| row.get(0)).unwrap();
+            assert_eq!((version, schedules), (LATEST, 0), "from {found}");
+        }
+    }
 }

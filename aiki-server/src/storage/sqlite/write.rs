@@ -9,9 +9,10 @@ use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, Transa
 
 use super::checkpoint::{Checkpointer, Written};
 use super::read::SqliteReads;
-use super::{to_column, to_run_id, to_timestamp};
+use super::{schedules, to_column, to_run_id, to_timestamp};
 use crate::storage::{
-    LoadedRow, QueuedPlace, Reads, ReadyQuery, ReferenceKey, RunWrite, Slot, Storage, StorageError, StoredRun, slot_key,
+    LoadedRow, QueuedPlace, Reads, ReadyQuery, ReferenceKey, RunWrite, ScheduleWrite, Slot, Storage, StorageError,
+    StoredRun, slot_key,
 };
 
 /// SQLite's own limit of a file, in pages.
@@ -155,21 +156,31 @@ impl Reads for SqliteStorage {
     fn held(&mut self, after: QueuedPlace, limit: usize) -> Result<Vec<(QueuedPlace, Name)>, StorageError> {
         self.reads.held(after, limit)
     }
+
+    fn schedules(&mut self) -> &mut dyn crate::storage::ScheduleReads {
+        &mut self.reads
+    }
 }
 
 impl SqliteStorage {
-    fn write(&mut self, writes: &[RunWrite<'_>]) -> Result<(), StorageError> {
+    fn write(&mut self, writes: &[RunWrite<'_>], changed: &[ScheduleWrite<'_>]) -> Result<(), StorageError> {
         if let Some(limit) = &self.page_limit {
             let limit = Some(limit.load(Ordering::SeqCst)).filter(|limit| *limit > 0).unwrap_or(MAX_PAGES);
             self.reads.0.pragma_update(None, "max_page_count", limit)?;
         }
         let transaction = self.reads.0.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut statements = Statements::prepare(&transaction)?;
-        let mut written = Written { rows: writes.len(), bytes: 0 };
+        let mut written = Written { rows: writes.len() + changed.len(), bytes: 0 };
         for write in writes {
             written.bytes += statements.write(write)?;
         }
         drop(statements);
+        if !changed.is_empty() {
+            let mut statements = schedules::Statements::prepare(&transaction)?;
+            for write in changed {
+                written.bytes += statements.write(write)?;
+            }
+        }
         transaction.commit()?;
         self.checkpointer.count(written);
         Ok(())
@@ -177,8 +188,8 @@ impl SqliteStorage {
 }
 
 impl Storage for SqliteStorage {
-    fn commit(&mut self, writes: &[RunWrite<'_>]) -> Result<(), StorageError> {
-        self.write(writes).map_err(StorageError::while_writing)
+    fn commit(&mut self, writes: &[RunWrite<'_>], schedules: &[ScheduleWrite<'_>]) -> Result<(), StorageError> {
+        self.write(writes, schedules).map_err(StorageError::while_writing)
     }
 
     fn due(&mut self, now: Timestamp, limit: usize) -> Result<Vec<RunId>, StorageError> {

@@ -34,6 +34,7 @@ fn claim(n: u128, epoch: u64) -> Box<ClaimedRun> {
         input: None,
         input_hash: input_hash(None).unwrap(),
         reference_id: None,
+        schedule: None,
         options: None,
         priority: Priority::default(),
         attempts: 1,

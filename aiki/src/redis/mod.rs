@@ -33,6 +33,7 @@
 //! [`WorkerBuilder::backup_subscriber`](crate::WorkerBuilder::backup_subscriber).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aiki_client::{ClientConfig, RedisAddress, RedisConfig};
 pub use aiki_subscriber_redis::{
@@ -41,8 +42,13 @@ pub use aiki_subscriber_redis::{
 use aiki_worker::{ConfigError, SubscriberConfig};
 use serde_json::Value;
 
+#[cfg(feature = "metrics")]
+mod measure;
+
 use crate::SubscriberTypes;
 use crate::subscribers::REDIS_STREAMS;
+#[cfg(feature = "metrics")]
+pub use measure::measure;
 
 impl SubscriberTypes {
     /// The types for a client: `http`, and `redis_streams` if its configuration has a `redis`.
@@ -51,14 +57,18 @@ impl SubscriberTypes {
     /// The address of the Redis cannot be used. The text does not repeat it.
     pub fn of_client(config: &ClientConfig) -> Result<Self, RedisUrlError> {
         match &config.redis {
-            Some(redis) => Ok(Self::new().redis(address(redis)?)),
+            Some(redis) => Ok(Self::new().redis(RedisStreams::new(address(redis)?))),
             None => Ok(Self::new()),
         }
     }
 
-    /// Adds the type `redis_streams`, over this Redis.
-    pub fn redis(self, url: RedisUrl) -> Self {
-        self.with(REDIS_STREAMS, move |subscriber| Ok(Arc::new(RedisStreams::with(url.clone(), options(subscriber)?))))
+    /// Adds the type `redis_streams`. A clone of `streams` shows the health of all that is made of it.
+    pub fn redis(self, streams: RedisStreams) -> Self {
+        self.with(REDIS_STREAMS, move |subscriber| {
+            let RedisStreamsOptions { claim_min_idle_time_ms, block_time_ms, .. } = options(subscriber)?;
+            let streams = streams.clone().claim_min_idle_time(Duration::from_millis(claim_min_idle_time_ms));
+            Ok(Arc::new(streams.block_time(Duration::from_millis(block_time_ms))))
+        })
     }
 }
 

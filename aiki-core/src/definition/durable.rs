@@ -12,10 +12,10 @@ use serde::de::DeserializeOwned;
                `serde::Deserialize`, be `Send` and own its data",
     label = "`{Self}` lacks one of them: is it `#[derive(Serialize, Deserialize)]`?"
 )]
-pub trait Data: Serialize + DeserializeOwned + Send + 'static {}
+pub trait Durable: Serialize + DeserializeOwned + Send + 'static {}
 
 #[diagnostic::do_not_recommend]
-impl<T: Serialize + DeserializeOwned + Send + 'static> Data for T {}
+impl<T: Serialize + DeserializeOwned + Send + 'static> Durable for T {}
 
 /// What handlers return: a `Result`, under whatever name.
 #[diagnostic::on_unimplemented(
