@@ -61,7 +61,7 @@
 //!
 //! ```text
 //! ACL SETUSER aiki on >secret ~aiki:* -@all +ping +select +info +hello +quit +client|id +client|unblock
-//!     +xadd +xreadgroup +xgroup +xclaim +xpending +xack +xdel +xrange +xinfo +evalsha +eval +script|load
+//!     +xadd +xreadgroup +xgroup +xclaim +xpending +xack +xdel +xtrim +xrange +xinfo +evalsha +eval +script|load
 //! ```
 //!
 //! On a cluster also `+cluster|slots`, and on every node.

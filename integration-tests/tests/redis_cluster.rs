@@ -18,7 +18,7 @@ const LEASE: Duration = Duration::from_secs(2);
 const SOON: Duration = Duration::from_secs(10);
 /// What the crate's documentation asks for, and what it asks for on a cluster besides.
 const RIGHTS: &str = "~aiki:* -@all +ping +select +info +hello +quit +client|id +client|unblock +xadd +xreadgroup \
-                      +xgroup +xclaim +xpending +xack +xdel +xrange +xinfo +evalsha +eval +script|load +cluster|slots";
+                      +xgroup +xclaim +xpending +xack +xdel +xtrim +xrange +xinfo +evalsha +eval +script|load +cluster|slots";
 
 /// A cluster, and a pool on each of its nodes.
 struct Bench {
