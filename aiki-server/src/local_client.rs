@@ -277,8 +277,12 @@ impl ServerClient for LocalClient {
 
     async fn await_news(&self, worker: &Name, timeout: Duration) -> Result<Vec<RunId>, ServerError> {
         validate::worker(worker)?;
-        let news = self.server.workers.news(&self.namespace, worker);
-        let Some(news) = news else { return Ok(Vec::new()) };
+        let news = self.server.workers.news(&self.namespace, worker, self.server.clock.now());
+        // Without a place to be told, there is no news; the wait is the same.
+        let Some(news) = news else {
+            tokio::time::sleep(timeout).await;
+            return Ok(Vec::new());
+        };
         tokio::select! {
             biased;
             runs = news.wait() => Ok(runs),

@@ -111,9 +111,9 @@ impl Workers {
     }
 
     /// Where a worker is told what happens to its runs; `None` when there are too many workers.
-    pub(crate) fn news(&self, namespace: &Name, worker: &Name) -> Option<Arc<News>> {
+    pub(crate) fn news(&self, namespace: &Name, worker: &Name, now: Timestamp) -> Option<Arc<News>> {
         let mut known = self.known();
-        let worker = see(&mut known, (namespace.clone(), worker.clone()), Timestamp::EPOCH)?;
+        let worker = see(&mut known, (namespace.clone(), worker.clone()), now)?;
         Some(worker.news.get_or_insert_with(Arc::default).clone())
     }
 
@@ -146,7 +146,11 @@ impl Workers {
 }
 
 fn forget(known: &mut HashMap<Key, Worker>, now: Timestamp) {
-    known.retain(|_, worker| !worker.holds.is_empty() || now.since(worker.last_seen) < FORGET_AFTER);
+    known.retain(|_, worker| {
+        // Somebody may wait for its news.
+        let waits = worker.news.as_ref().is_some_and(|news| Arc::strong_count(news) > 1);
+        waits || !worker.holds.is_empty() || now.since(worker.last_seen) < FORGET_AFTER
+    });
 }
 
 /// Notes that a worker was heard of; `None` when there are too many to remember it.

@@ -8,14 +8,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aiki_conformance::server::{request, workflow};
-use aiki_core::run::plan::CreateRun;
-use aiki_core::run::{FailureCause, Reference, RunOptions};
+use aiki_conformance::server::{Pass, child_start, event, request, workflow};
+use aiki_core::report::ChildStart;
+use aiki_core::run::head::ConcurrencyKey;
+use aiki_core::run::plan::{CreateRun, Deadline, RunCommand, TaskTarget};
+use aiki_core::run::{FailureCause, Reference, RunOptions, WaitOn, WaitRecord, WaitState};
 use aiki_core::schedule::{ActivateSchedule, ScheduleFilter};
-use aiki_core::server_client::{ClaimOutcome, ClaimReady, ClaimRef, ClaimRuns};
+use aiki_core::server_client::{ClaimOutcome, ClaimReady, ClaimRef, ClaimRuns, SetTaskResult};
 use aiki_core::{
-    Client, ConflictPolicy, ErrorObject, Name, OverlapPolicy, Payload, Priority, Report, RunId, ScheduleRecord,
-    ScheduleSpec, ScheduleStatus, Transition,
+    Client, ConflictPolicy, ErrorObject, Name, OverlapPolicy, Payload, Priority, Report, RunId, RunRecord,
+    ScheduleRecord, ScheduleSpec, ScheduleStatus, Transition,
 };
 use aiki_runtime::SeededEntropy;
 use aiki_server::Server;
@@ -26,17 +28,35 @@ use support::ManualClock;
 /// A request; numbers pick among the runs and claims that there are.
 #[derive(Clone, Debug)]
 enum Ask {
-    Create { input: u8, reference: Option<u8>, existing: bool, delay: u16, priority: u8, pool: bool },
+    Create(Start),
     Claim { worker: u8, runs: Vec<usize> },
     ClaimReady { worker: u8, pool: bool, limit: usize },
     Refresh { claims: Vec<usize> },
     Release { claims: Vec<usize> },
-    Report { claim: usize, repeat: bool, steps: Vec<Step> },
+    Report { claim: usize, repeat: bool, behind: bool, steps: Vec<Step> },
     Cancel { run: usize },
+    CancelMany { runs: Vec<usize> },
+    Send { run: usize, name: u8, reference: Option<u8> },
+    Command { run: usize, command: u8 },
+    SetTask { run: usize, task: u8, fail: bool },
     Activate { seconds: u8, policy: u8, cron: bool, input: u8, reference: Option<u8>, existing: bool },
     SetStatus { schedule: usize, status: u8 },
     Advance { millis: u32 },
     Restart,
+}
+
+/// A start by a client.
+#[derive(Clone, Debug)]
+struct Start {
+    input: u8,
+    reference: Option<u8>,
+    existing: bool,
+    delay: u16,
+    priority: u8,
+    pool: bool,
+    deadline: Option<u16>,
+    /// The limit that it shares.
+    shared: Option<u32>,
 }
 
 #[derive(Clone, Debug)]
@@ -48,12 +68,22 @@ enum Step {
     Restart(u8),
     Sleep(u16),
     Wake(u8),
+    WaitEvent(u8, Option<u16>),
+    WaitChild(u8, Option<u16>),
+    TakeEvent(u8, u8),
+    TakeEnd(u8),
+    DropWait(u8),
+    Child { input: u8, reference: Option<u8>, limit: Option<u16> },
+    CancelChild(u8),
+    Progress(u8),
+    Continue,
     Suspend,
     Finish,
     Retry(u16),
 }
 
 fn step() -> impl Strategy<Value = Step> {
+    let timeout = || prop::option::of(any::<u16>());
     prop_oneof![
         4 => Just(Step::Open),
         3 => (0..3u8, 0..3_000u16).prop_map(|(task, size)| Step::Complete(task, size)),
@@ -62,7 +92,17 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..3u8).prop_map(Step::Restart),
         3 => any::<u16>().prop_map(Step::Sleep),
         1 => (0..2u8).prop_map(Step::Wake),
-        3 => Just(Step::Suspend),
+        2 => (0..2u8, timeout()).prop_map(|(name, timeout)| Step::WaitEvent(name, timeout)),
+        2 => (0..2u8, timeout()).prop_map(|(child, timeout)| Step::WaitChild(child, timeout)),
+        1 => (0..2u8, 0..2u8).prop_map(|(wait, event)| Step::TakeEvent(wait, event)),
+        1 => (0..2u8).prop_map(Step::TakeEnd),
+        1 => (0..2u8).prop_map(Step::DropWait),
+        2 => (0..2u8, prop::option::of(0..3u8), timeout())
+            .prop_map(|(input, reference, limit)| Step::Child { input, reference, limit }),
+        1 => (0..2u8).prop_map(Step::CancelChild),
+        1 => (0..3u8).prop_map(Step::Progress),
+        1 => Just(Step::Continue),
+        4 => Just(Step::Suspend),
         1 => Just(Step::Finish),
         1 => any::<u16>().prop_map(Step::Retry),
     ]
@@ -70,20 +110,28 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn ask() -> impl Strategy<Value = Ask> {
     let picks = || prop::collection::vec(0..20usize, 1..4);
-    let create = (0..2u8, prop::option::of(0..3u8), any::<bool>(), 0..3_000u16, 0..3u8, any::<bool>());
+    let shared = prop::option::weighted(0.4, 1..3u32);
+    let limits = (prop::option::weighted(0.2, any::<u16>()), shared);
+    let create = (0..2u8, prop::option::of(0..3u8), any::<bool>(), 0..3_000u16, 0..3u8, any::<bool>(), limits);
     prop_oneof![
-        4 => create.prop_map(|(input, reference, existing, delay, priority, pool)| {
+        4 => create.prop_map(|(input, reference, existing, delay, priority, pool, (deadline, shared))| {
             // Most are ready at once.
-            Ask::Create { input, reference, existing, delay: delay.saturating_sub(2_000), priority, pool }
+            let delay = delay.saturating_sub(2_000);
+            Ask::Create(Start { input, reference, existing, delay, priority, pool, deadline, shared })
         }),
-        4 => (0..3u8, picks()).prop_map(|(worker, runs)| Ask::Claim { worker, runs }),
+        8 => (0..3u8, picks()).prop_map(|(worker, runs)| Ask::Claim { worker, runs }),
         2 => (0..3u8, any::<bool>(), 0..4usize)
             .prop_map(|(worker, pool, limit)| Ask::ClaimReady { worker, pool, limit }),
         1 => picks().prop_map(|claims| Ask::Refresh { claims }),
         1 => picks().prop_map(|claims| Ask::Release { claims }),
-        8 => (0..20usize, prop::bool::weighted(0.1), prop::collection::vec(step(), 1..4))
-            .prop_map(|(claim, repeat, steps)| Ask::Report { claim, repeat, steps }),
+        20 => (0..4usize, prop::bool::weighted(0.1), prop::bool::weighted(0.2), prop::collection::vec(step(), 1..5))
+            .prop_map(|(claim, repeat, behind, steps)| Ask::Report { claim, repeat, behind, steps }),
         1 => (0..20usize).prop_map(|run| Ask::Cancel { run }),
+        1 => picks().prop_map(|runs| Ask::CancelMany { runs }),
+        3 => (0..20usize, 0..2u8, prop::option::of(0..3u8))
+            .prop_map(|(run, name, reference)| Ask::Send { run, name, reference }),
+        3 => (0..20usize, 0..4u8).prop_map(|(run, command)| Ask::Command { run, command }),
+        1 => (0..20usize, 0..4u8, any::<bool>()).prop_map(|(run, task, fail)| Ask::SetTask { run, task, fail }),
         2 => (1..4u8, 0..4u8, any::<bool>(), 0..2u8, prop::option::of(0..3u8), any::<bool>()).prop_map(
             |(seconds, policy, cron, input, reference, existing)| {
                 Ask::Activate { seconds, policy, cron, input, reference, existing }
@@ -142,13 +190,15 @@ impl Side {
         let client = self.client();
         let server = client.server();
         match ask {
-            Ask::Create { input, reference, existing, delay, priority, pool } => {
+            Ask::Create(Start { input, reference, existing, delay, priority, pool, deadline, shared }) => {
                 let conflict_policy = if *existing { ConflictPolicy::ReturnExisting } else { ConflictPolicy::Error };
                 let asked = CreateRun {
                     reference: reference.map(|id| Reference { id: format!("r{id}"), conflict_policy }),
                     options: pool.then(|| RunOptions { retry: None, pool: Some(Name::new("gpu")) }),
                     priority: [Priority::High, Priority::Normal, Priority::Low][usize::from(*priority)],
                     delay: Duration::from_millis(u64::from(*delay)),
+                    deadline: deadline.map(|limit| Deadline::Within(Duration::from_millis(u64::from(limit)))),
+                    concurrency: shared.map(|limit| ConcurrencyKey { key: "tenant".into(), limit }),
                     ..request(&input.to_string())
                 };
                 let answer = server.create_run(asked).await;
@@ -183,7 +233,7 @@ impl Side {
                 let claims = self.pick_claims(claims);
                 format!("{:?}", server.release_runs(&Name::new("w0"), &claims).await)
             }
-            Ask::Report { claim, repeat, steps } => {
+            Ask::Report { claim, repeat, behind, steps } => {
                 let count = self.claims.len().max(1);
                 // The latest claims are the most likely to stand.
                 let Some((claim, seq)) = self.claims.iter_mut().rev().nth(claim % count) else { return "none".into() };
@@ -191,12 +241,45 @@ impl Side {
                 *seq += u64::from(!*repeat || *seq == 0);
                 let seq = *seq;
                 let mut record = server.get_run(claim.run).await.unwrap();
+                let signals = record.ordinals.signals.saturating_sub(u32::from(*behind));
                 let mut transitions = Vec::new();
                 for step in steps {
-                    transitions.push(transition(claim.run, &mut record, step));
+                    transitions.extend(transition(claim.run, &mut record, step));
+                    // A report that goes on behind its end is refused whole: one in ten is enough.
+                    if !*repeat && transitions.last().is_some_and(Transition::ends_claim) {
+                        break;
+                    }
                 }
-                let report = Report { run: claim.run, epoch: claim.epoch, seq, signals: 0, transitions };
-                format!("{:?}", server.report(report).await)
+                let report = Report { run: claim.run, epoch: claim.epoch, seq, signals, transitions };
+                let answer = server.report(report).await;
+                for child in answer.iter().flat_map(|receipt| receipt.children.iter().flatten()) {
+                    if !self.runs.contains(child) {
+                        self.runs.push(*child);
+                    }
+                }
+                format!("{answer:?}")
+            }
+            Ask::CancelMany { runs } => format!("{:?}", server.cancel_runs(&self.pick_runs(runs)).await),
+            Ask::Send { run, name, reference } => {
+                let Some(run) = self.pick_runs(&[*run]).pop() else { return "none".into() };
+                let reference = reference.map(|id| format!("e{id}"));
+                let sent = server.send_event(event(run, &format!("event-{name}"), reference.as_deref())).await;
+                format!("{sent:?} {:?}", server.get_signals(run, 1).await)
+            }
+            Ask::Command { run, command } => {
+                let Some(run) = self.pick_runs(&[*run]).pop() else { return "none".into() };
+                let commands = [RunCommand::Pause, RunCommand::Resume, RunCommand::WakeUp, RunCommand::Requeue];
+                format!("{:?}", server.command_run(run, commands[usize::from(*command)]).await)
+            }
+            Ask::SetTask { run, task, fail } => {
+                let Some(run) = self.pick_runs(&[*run]).pop() else { return "none".into() };
+                let CreateRun { input, input_hash, .. } = request("1");
+                let target = match *task {
+                    3 => TaskTarget::New { name: "t".into(), input, input_hash },
+                    task => TaskTarget::Existing(run.task(u32::from(task))),
+                };
+                let result = if *fail { Err(ErrorObject::new("E", "no")) } else { Ok(Payload::from_json("7").ok()) };
+                format!("{:?}", server.set_task_result(SetTaskResult { run, target, result }).await)
             }
             Ask::Cancel { run } => match self.pick_runs(&[*run]).first() {
                 Some(run) => format!("{:?}", server.cancel_run(*run, Some("enough".into())).await),
@@ -255,45 +338,91 @@ impl Side {
         for run in &self.runs {
             all.push(format!("{:?}", client.server().get_run(*run).await));
             all.push(format!("{:?}", client.server().list_transitions(*run).await));
+            all.push(format!("{:?}", client.server().list_child_runs(*run, &[]).await));
+            all.push(format!("{:?}", client.server().get_signals(*run, 0).await));
         }
         all
     }
 }
 
-fn transition(run: RunId, record: &mut aiki_core::RunRecord, step: &Step) -> Transition {
+/// The next of its kind.
+fn next(count: &mut u32) -> u32 {
+    *count += 1;
+    *count - 1
+}
+
+/// The wait for an event, or for a child, that a step is about; once in a record it is spoken for.
+fn take_wait(record: &mut RunRecord, n: u8, event: bool) -> Option<u32> {
+    let lasts = |wait: &WaitRecord| {
+        matches!(wait.state, WaitState::Waiting { .. }) && matches!(wait.on, WaitOn::Event(_)) == event
+    };
+    let lasting: Vec<usize> = (0..record.waits.len()).filter(|at| lasts(&record.waits[*at])).collect();
+    let at = *lasting.iter().rev().nth(usize::from(n) % lasting.len().max(1))?;
+    Some(record.waits.remove(at).ordinal)
+}
+
+/// What a worker could mean by a step, if anything; numbers count back from the newest task, sleep, wait
+/// or child.
+fn transition(run: RunId, record: &mut RunRecord, step: &Step) -> Option<Transition> {
     let error = || ErrorObject::new("E", "no");
     let millis = |millis: u16| Duration::from_millis(u64::from(millis));
-    match *step {
+    let back = |count: u32, n: u8| count.saturating_sub(1 + u32::from(n));
+    let so_far = record.ordinals;
+    let task = |n| run.task(back(so_far.tasks, n));
+    Some(match *step {
         Step::Open => {
-            let id = run.task(record.tasks.len() as u32);
-            if let Some(task) = record.tasks.first().cloned() {
-                record.tasks.push(task);
-            }
+            let id = run.task(next(&mut record.ordinals.tasks));
             let hash = request("1").input_hash;
             Transition::TaskOpened { id, name: "t".into(), input_hash: hash, input: None, retry: None }
         }
-        Step::Complete(task, size) => {
+        Step::Complete(n, size) => {
             let output = Payload::from_json(format!("\"{}\"", "x".repeat(usize::from(size)))).ok();
-            Transition::TaskCompleted { id: run.task(u32::from(task)), attempts: 1, output }
+            Transition::TaskCompleted { id: task(n), attempts: 1, output }
         }
-        Step::Fail(task) => Transition::TaskFailed { id: run.task(u32::from(task)), attempts: 1, error: error() },
-        Step::Park(task, after) => Transition::TaskParked {
-            id: run.task(u32::from(task)),
-            attempts: 1,
-            error: error(),
-            retry_in: millis(after),
-        },
-        Step::Restart(task) => Transition::TaskRestarted { id: run.task(u32::from(task)), attempts: 2 },
+        Step::Fail(n) => Transition::TaskFailed { id: task(n), attempts: 1, error: error() },
+        Step::Park(n, after) => {
+            Transition::TaskParked { id: task(n), attempts: 1, error: error(), retry_in: millis(after) }
+        }
+        Step::Restart(n) => Transition::TaskRestarted { id: task(n), attempts: 2 },
+        Step::Progress(n) => Transition::TaskProgressed { id: task(n), checkpoint: Payload::from_json("3").unwrap() },
         Step::Sleep(duration) => Transition::SleepOpened {
-            ordinal: record.sleeps.len() as u32,
+            ordinal: next(&mut record.ordinals.sleeps),
             name: "nap".into(),
             duration: millis(duration),
         },
-        Step::Wake(ordinal) => Transition::SleepCompleted { ordinal: u32::from(ordinal) },
+        Step::Wake(n) => Transition::SleepCompleted { ordinal: back(so_far.sleeps, n) },
+        Step::WaitEvent(name, timeout) => {
+            Pass::wait_for(next(&mut record.ordinals.waits), &format!("event-{name}"), timeout.map(millis))
+        }
+        Step::WaitChild(n, timeout) => {
+            let child = back(so_far.children, n);
+            let known = record.children.iter().find(|known| known.ordinal == child).and_then(|child| child.run);
+            Pass::wait_for_child(next(&mut record.ordinals.waits), child, known, timeout.map(millis))
+        }
+        Step::TakeEvent(n, event) => {
+            Transition::WaitCompleted { ordinal: take_wait(record, n, true)?, event: Some(u32::from(event)) }
+        }
+        Step::TakeEnd(n) => Transition::WaitCompleted { ordinal: take_wait(record, n, false)?, event: None },
+        Step::DropWait(n) => Transition::WaitDropped { ordinal: take_wait(record, n, n == 0)? },
+        Step::Child { input, reference, limit } => {
+            let reference = reference.map(|id| Reference { id: format!("r{id}"), conflict_policy: Default::default() });
+            let start = child_start(&input.to_string());
+            let start = ChildStart { reference, time_limit: limit.map(millis), ..start };
+            Pass::start_child(next(&mut record.ordinals.children), start)
+        }
+        Step::CancelChild(n) => {
+            let ordinal = back(so_far.children, n);
+            let known = record.children.iter().find(|known| known.ordinal == ordinal).and_then(|child| child.run);
+            Transition::ChildCancelled { ordinal, run: known }
+        }
+        Step::Continue => {
+            let (input, events) = (Payload::from_json("9").ok(), record.events.clone());
+            Transition::ContinuedAsNew { input, events }
+        }
         Step::Suspend => Transition::Suspended,
         Step::Finish => Transition::Completed { output: Payload::from_json("1").ok() },
         Step::Retry(after) => Transition::RetryScheduled { cause: FailureCause::Own(error()), retry_in: millis(after) },
-    }
+    })
 }
 
 async fn compare(asks: Vec<Ask>) -> Result<(), TestCaseError> {
@@ -304,6 +433,10 @@ async fn compare(asks: Vec<Ask>) -> Result<(), TestCaseError> {
     for ask in &asks {
         if let Ask::Advance { millis } = ask {
             clock.step(Duration::from_millis(u64::from(*millis)));
+        }
+        if let Ask::Restart = ask {
+            // Ids that a refused request had drawn are forgotten with the process: go on in a new millisecond.
+            clock.step(Duration::from_millis(1));
         }
         let (expected, found) = (memory.ask(ask).await, sqlite.ask(ask).await);
         prop_assert_eq!(expected, found, "{:?}", ask);
@@ -326,7 +459,7 @@ proptest! {
     })]
 
     #[test]
-    fn both_stores_give_the_same_answers(asks in prop::collection::vec(ask(), 1..60)) {
+    fn both_stores_give_the_same_answers(asks in prop::collection::vec(ask(), 1..80)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(compare(asks))?;
     }

@@ -22,6 +22,11 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
+    /// Whether a receipt is of one of its streams. What is asked of it about others it leaves out.
+    pub(crate) fn knows(&self, receipt: &Receipt) -> bool {
+        self.streams.knows(receipt)
+    }
+
     /// Renews. The answers are in the order of the receipts.
     pub(crate) async fn renew(&self, receipts: &[Receipt]) -> Result<Vec<DeliveryLease>, Failure> {
         let mut leases = vec![DeliveryLease::Gone; receipts.len()];

@@ -61,7 +61,7 @@
 //!
 //! ```text
 //! ACL SETUSER aiki on >secret ~aiki:* -@all +ping +select +info +hello +quit +client|id +client|unblock
-//!     +xadd +xreadgroup +xgroup +xclaim +xpending +xack +xdel +xrange +xinfo +evalsha +eval +script|load
+//!     +xadd +xreadgroup +xgroup +xclaim +xpending +xack +xdel +xtrim +xrange +xinfo +evalsha +eval +script|load
 //! ```
 //!
 //! On a cluster also `+cluster|slots`, and on every node.
@@ -79,6 +79,8 @@
 //! * Two loops whose reads wait may both bring what only one of them was asked for. The surplus waits for the next
 //!   `receive`, at most for the block time, and then goes back.
 //! * Priorities hold within a pool, not between pools.
+//! * To begin a subscription needs the nodes of all its pools. While one is away, a heartbeat, an acknowledgement or a
+//!   release that has a delivery of it fails, after it was done for the deliveries on the other nodes.
 //!
 //! # What it does not do
 //!

@@ -46,8 +46,33 @@ struct Entry {
     /// Where the answer belongs.
     at: usize,
     slot: u16,
-    key: String,
+    key: Arc<str>,
     run: String,
+}
+
+/// What is to be added for these runs.
+fn entries(runs: &[ReadyRun]) -> Vec<Entry> {
+    let mut entries: Vec<Entry> = Vec::with_capacity(runs.len());
+    for (at, run) in runs.iter().enumerate() {
+        let (pool, id) = (run.pool.as_ref(), run.id.to_string());
+        // Runs that were started together are often of one kind.
+        let entry = match (entries.last(), at.checked_sub(1).map(|before| &runs[before])) {
+            (Some(last), Some(before)) if same_stream(before, run) => Entry { at, run: id, ..last.clone() },
+            _ => Entry {
+                at,
+                slot: key::slot(&run.namespace, pool),
+                key: key::stream(&run.namespace, pool, &run.workflow, run.priority).into(),
+                run: id,
+            },
+        };
+        entries.push(entry);
+    }
+    entries
+}
+
+fn same_stream(one: &ReadyRun, other: &ReadyRun) -> bool {
+    (one.priority, &one.pool) == (other.priority, &other.pool)
+        && (&one.namespace, &one.workflow) == (&other.namespace, &other.workflow)
 }
 
 impl RedisPublisher {
@@ -101,13 +126,7 @@ impl Publisher for RedisPublisher {
             }
         };
         for part in runs.chunks(PIPELINE) {
-            let entry = |(at, run): (usize, &ReadyRun)| Entry {
-                at,
-                slot: key::slot(&run.namespace, run.pool.as_ref()),
-                key: key::stream(&run.namespace, run.pool.as_ref(), &run.workflow, run.priority),
-                run: run.id.to_string(),
-            };
-            let entries: Vec<Entry> = part.iter().enumerate().map(entry).collect();
+            let entries = entries(part);
             let routes = kept.routes.clone();
             match kept.io.run(async move { Ok(send(&routes, entries).await) }).await {
                 // Each command has an answer of its own.
@@ -164,7 +183,7 @@ async fn add(link: &Link, entries: &[Entry]) -> Vec<Result<(), Failure>> {
         let pipeline = client.pipeline();
         for Entry { key, run, .. } in entries {
             let fields = vec![("v", VERSION), ("run", run.as_str())];
-            pipeline.xadd::<(), _, _, _, _>(key.as_str(), false, None::<()>, "*", fields).await?;
+            pipeline.xadd::<(), _, _, _, _>(&**key, false, None::<()>, "*", fields).await?;
         }
         Ok(pipeline.try_all::<Value>().await)
     };

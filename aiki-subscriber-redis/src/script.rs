@@ -68,14 +68,25 @@ end
 return {taken, errors, streak, from}",
 );
 
-/// How scripts begin that are about entries of one stream. `KEYS`: stream. `ARGV`: group, consumer, and more.
+/// How scripts begin that are about entries of one stream. `KEYS`: stream. `ARGV`: group, consumer, and more; at the end
+/// the entries, in the order of their ids.
 ///
-/// `mine(id)` answers whether the entry is this consumer's, whether it is anybody's and how often it was delivered; it is
-/// nobody's when the stream or the group is gone. Its fourth answer is an error that the script has to give back.
+/// `look(from)` looks at all entries from that argument on at once. `mine(id)` answers whether the entry is this
+/// consumer's, whether it is anybody's and how often it was delivered; it is nobody's when the stream or the group is gone.
+/// Its fourth answer is an error that the script has to give back.
 macro_rules! entries {
     ($script:literal) => {
         concat!(
-            r"local function mine(id)
+            r"local known = {}
+local function look(from)
+  if from > #ARGV then return end
+  local count = 2 * (#ARGV - from + 1)
+  local page = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[from], ARGV[#ARGV], count, ARGV[2])
+  if page.err then return end
+  for _, entry in ipairs(page) do known[entry[1]] = entry[4] end
+end
+local function mine(id)
+  if known[id] then return true, true, known[id] end
   local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], id, id, 1)
   if not pending.err then
     local entry = pending[1]
@@ -91,10 +102,26 @@ end
     };
 }
 
+/// Looks at pending entries of many streams at once: an idle worker asks seldom, whatever it subscribes to. `KEYS`: the
+/// streams. `ARGV`: group, entries of each stream at most, consumer or nothing for all, then where to begin in each
+/// stream. Answers with a page for each.
+pub(crate) static PENDING: Script = Script::new(
+    r"local pages = {}
+for i = 1, #KEYS do
+  local page
+  if ARGV[3] == '' then page = redis.pcall('XPENDING', KEYS[i], ARGV[1], ARGV[3 + i], '+', ARGV[2])
+  else page = redis.pcall('XPENDING', KEYS[i], ARGV[1], ARGV[3 + i], '+', ARGV[2], ARGV[3]) end
+  if page.err then return page end
+  pages[i] = page
+end
+return pages",
+);
+
 /// Renews what is still this consumer's. `ARGV`: group, consumer, entries. Answers for each entry 1 (renewed),
 /// 2 (another's) or 0 (gone).
 pub(crate) static RENEW: Script = Script::new(entries!(
     r"local answers = {}
+look(3)
 for i = 3, #ARGV do
   local is_mine, is_held, _, failed = mine(ARGV[i])
   if failed then return failed end
@@ -108,23 +135,56 @@ return answers"
 ));
 
 /// Settles what is this consumer's: acknowledged and deleted. `ARGV`: group, consumer, entries. Answers how many.
+///
+/// To delete an entry by its id, Redis walks through the hundred around it. So the beginning of the stream, where nothing
+/// is left to do, is cut off instead: what lies before the first pending entry, and if nothing is pending, what was delivered.
 pub(crate) static ACK: Script = Script::new(entries!(
-    r"local count = 0
+    r"look(3)
+local settled = {}
 for i = 3, #ARGV do
   local is_mine, _, _, failed = mine(ARGV[i])
   if failed then return failed end
-  if is_mine then
-    count = count + redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])
-    redis.call('XDEL', KEYS[1], ARGV[i])
+  if is_mine then settled[#settled + 1] = ARGV[i] end
+end
+if #settled == 0 then return 0 end
+redis.call('XACK', KEYS[1], ARGV[1], unpack(settled))
+local function parts(id)
+  local time, number = string.match(id, '^(%d+)-(%d+)$')
+  return tonumber(time), tonumber(number)
+end
+local exact = 2 ^ 53
+local bound = nil
+local pending = redis.call('XPENDING', KEYS[1], ARGV[1])
+if pending[1] > 0 then bound = pending[2]
+else
+  for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
+    local fields = {}
+    for i = 1, #group, 2 do fields[group[i]] = group[i + 1] end
+    if fields.name == ARGV[1] then
+      local time, number = parts(fields['last-delivered-id'])
+      if number + 1 < exact then bound = string.format('%.0f-%.0f', time, number + 1) end
+    end
   end
 end
-return count"
+local left = {}
+local end_time, end_number
+if bound then end_time, end_number = parts(bound) end
+for _, id in ipairs(settled) do
+  local time, number = parts(id)
+  local before = bound and number < exact and end_number < exact
+    and (time < end_time or (time == end_time and number < end_number))
+  if not before then left[#left + 1] = id end
+end
+if #left < #settled then redis.call('XTRIM', KEYS[1], 'MINID', '=', bound) end
+if #left > 0 then redis.call('XDEL', KEYS[1], unpack(left)) end
+return #settled"
 ));
 
 /// Hands back what is this consumer's, as idle for so many milliseconds. `ARGV`: group, consumer, the consumer that it
 /// goes to, milliseconds, entries. Answers how many.
 pub(crate) static HAND_BACK: Script = Script::new(entries!(
     r"local count = 0
+look(5)
 for i = 5, #ARGV do
   local is_mine, _, _, failed = mine(ARGV[i])
   if failed then return failed end
@@ -140,6 +200,7 @@ return count"
 /// it at once. `ARGV`: group, consumer, entries. Answers how many.
 pub(crate) static PUT_BACK: Script = Script::new(entries!(
     r"local count = 0
+look(3)
 for i = 3, #ARGV do
   local is_mine, _, _, failed = mine(ARGV[i])
   if failed then return failed end
@@ -160,6 +221,7 @@ return count"
 /// Takes entries again that are this consumer's already. `ARGV`: group, consumer, entries. Answers with the entries.
 pub(crate) static RECLAIM_OWN: Script = Script::new(entries!(
     r"local taken = {}
+look(3)
 for i = 3, #ARGV do
   local is_mine, _, times, failed = mine(ARGV[i])
   if failed then return failed end

@@ -81,28 +81,31 @@ impl Streams {
         Delivery { run, workflow: self.all[at].workflow.clone(), receipt: self.receipt(at, id), claimed: None }
     }
 
-    /// Sorts receipts by stream. Those that this subscription cannot have given out are left out.
+    /// Sorts receipts by stream, and those of a stream by their ids. Those that this subscription cannot have given out
+    /// are left out.
     pub(crate) fn batches(&self, receipts: &[Receipt]) -> Vec<Batch> {
-        let mut batches: Vec<Batch> = Vec::new();
-        let mut index: HashMap<usize, usize> = HashMap::new();
+        let mut found: Vec<(usize, (u64, u64), usize, &str)> = Vec::with_capacity(receipts.len());
         for (place, receipt) in receipts.iter().enumerate() {
             let Some((id, key)) = receipt.0.split_once(' ') else { continue };
-            let Some(at) = self.place(key).filter(|_| is_entry_id(id)) else { continue };
-            let batch = *index.entry(at).or_insert_with(|| {
-                batches.push(Batch { at, ids: Vec::new(), places: Vec::new() });
-                batches.len() - 1
-            });
-            batches[batch].ids.push(id.to_owned());
-            batches[batch].places.push(place);
+            if let (Some(at), Some(order)) = (self.place(key), entry_id(id)) {
+                found.push((at, order, place, id));
+            }
         }
-        batches
+        found.sort_unstable();
+        let batches = found.chunk_by(|one, other| one.0 == other.0);
+        let batch = |entries: &[(usize, (u64, u64), usize, &str)]| Batch {
+            at: entries[0].0,
+            ids: entries.iter().map(|(.., id)| (*id).to_owned()).collect(),
+            places: entries.iter().map(|(_, _, place, _)| *place).collect(),
+        };
+        batches.map(batch).collect()
     }
 }
 
 /// `<milliseconds>-<number>`.
-fn is_entry_id(text: &str) -> bool {
-    let number = |text: &str| text.parse::<u64>().is_ok();
-    text.split_once('-').is_some_and(|(time, sequence)| number(time) && number(sequence))
+fn entry_id(text: &str) -> Option<(u64, u64)> {
+    let (time, number) = text.split_once('-')?;
+    Some((time.parse().ok()?, number.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -127,10 +130,10 @@ mod tests {
     }
 
     #[test]
-    fn foreign_receipts_are_left_out_and_the_others_keep_their_places() {
+    fn foreign_receipts_are_left_out_and_the_others_are_in_order_and_know_their_places() {
         let streams = streams();
         let receipts = [
-            streams.receipt(3, "1-0"),
+            streams.receipt(3, "10-0"),
             Receipt("1700000000000-0".into()),
             Receipt("1-0 elsewhere".into()),
             Receipt(format!("evil {}", streams.all()[3].key)),
@@ -139,6 +142,6 @@ mod tests {
         ];
         let found: Vec<_> =
             streams.batches(&receipts).into_iter().map(|batch| (batch.at, batch.ids, batch.places)).collect();
-        assert_eq!(found, [(3, vec!["1-0".to_owned(), "3-1".into()], vec![0, 5]), (0, vec!["2-0".into()], vec![4]),]);
+        assert_eq!(found, [(0, vec!["2-0".to_owned()], vec![4]), (3, vec!["3-1".into(), "10-0".into()], vec![5, 0]),]);
     }
 }

@@ -7,7 +7,7 @@ use aiki_core::subscriber::{DeliveryLease, Guarantees, Receipt, ReleaseDelay};
 use aiki_core::{Delivery, Subscriber, SubscriberError, Subscription};
 use async_trait::async_trait;
 use fred::interfaces::ClientLike;
-use futures::future::{join_all, try_join_all};
+use futures::future::join_all;
 use tokio::sync::{Mutex, oneshot};
 use tokio::time::{Instant, sleep};
 
@@ -108,6 +108,11 @@ impl RedisSubscriber {
     }
 }
 
+/// Waits for all, whatever becomes of one of them: what is asked of one node of a cluster does not depend on another.
+async fn all<T>(asked: impl IntoIterator<Item = impl Future<Output = Result<T, Failure>>>) -> Result<Vec<T>, Failure> {
+    join_all(asked).await.into_iter().collect()
+}
+
 /// What runs on the thread.
 struct Begun {
     brokers: Vec<Broker>,
@@ -185,7 +190,7 @@ impl Subscriber for RedisSubscriber {
         let (brokers, intake, receipts) = (self.brokers.clone(), self.intake.clone(), receipts.to_vec());
         self.io
             .run(async move {
-                try_join_all(brokers.iter().map(|broker| broker.ack(&receipts))).await?;
+                all(brokers.iter().map(|broker| broker.ack(&receipts))).await?;
                 intake.forget(&receipts);
                 Ok(())
             })
@@ -199,17 +204,21 @@ impl Subscriber for RedisSubscriber {
             .run(async move {
                 // The lease counts from when the renewal was sent.
                 let sent = Instant::now();
+                let renewals = brokers.iter().map(|broker| async {
+                    let leases = broker.renew(&receipts).await?;
+                    for (receipt, lease) in receipts.iter().zip(&leases).filter(|(receipt, _)| broker.knows(receipt)) {
+                        match lease {
+                            DeliveryLease::Mine => intake.renewed(receipt, sent),
+                            DeliveryLease::Others | DeliveryLease::Gone => intake.forget([receipt]),
+                        }
+                    }
+                    Ok(leases)
+                });
                 let mut leases = vec![DeliveryLease::Gone; receipts.len()];
-                for answers in try_join_all(brokers.iter().map(|broker| broker.renew(&receipts))).await? {
+                for answers in all(renewals).await? {
                     // What another broker has to tell is `Gone` for this one.
                     for (lease, answer) in leases.iter_mut().zip(answers) {
                         *lease = if answer == DeliveryLease::Gone { *lease } else { answer };
-                    }
-                }
-                for (receipt, lease) in receipts.iter().zip(&leases) {
-                    match lease {
-                        DeliveryLease::Mine => intake.renewed(receipt, sent),
-                        DeliveryLease::Others | DeliveryLease::Gone => intake.forget([receipt]),
                     }
                 }
                 Ok(leases)
@@ -230,7 +239,7 @@ impl Subscriber for RedisSubscriber {
         let (brokers, intake, receipts) = (self.brokers.clone(), self.intake.clone(), receipts.to_vec());
         self.io
             .run(async move {
-                try_join_all(brokers.iter().map(|broker| broker.hand_back(&receipts, idle_ms))).await?;
+                all(brokers.iter().map(|broker| broker.hand_back(&receipts, idle_ms))).await?;
                 intake.forget(&receipts);
                 Ok(())
             })

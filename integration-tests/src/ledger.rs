@@ -52,7 +52,9 @@ impl Ledger {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             other => other?,
         };
-        text.lines().map(|line| serde_json::from_str(line).map_err(io::Error::from)).collect()
+        // A line without its end is being written at this moment.
+        let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        whole.map(|line| serde_json::from_str(line).map_err(io::Error::from)).collect()
     }
 
     fn append(&self) -> io::Result<File> {

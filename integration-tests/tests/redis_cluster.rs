@@ -18,7 +18,7 @@ const LEASE: Duration = Duration::from_secs(2);
 const SOON: Duration = Duration::from_secs(10);
 /// What the crate's documentation asks for, and what it asks for on a cluster besides.
 const RIGHTS: &str = "~aiki:* -@all +ping +select +info +hello +quit +client|id +client|unblock +xadd +xreadgroup \
-                      +xgroup +xclaim +xpending +xack +xdel +xrange +xinfo +evalsha +eval +script|load +cluster|slots";
+                      +xgroup +xclaim +xpending +xack +xdel +xtrim +xrange +xinfo +evalsha +eval +script|load +cluster|slots";
 
 /// A cluster, and a pool on each of its nodes.
 struct Bench {
@@ -169,9 +169,14 @@ async fn a_node_that_dies_stops_only_its_own_pools() {
     let worker = bench.subscribe("worker").await;
     assert_eq!(bench.publish(0..3).await, []);
     let held = collect(&*worker, 0..3).await;
-    worker.ack(&receipts(&held)).await.unwrap();
     // The node of the URL: what the others have goes on all the same.
     bench.cluster.nodes[0].kill();
+    let refused = worker.ack(&receipts(&held)).await;
+    assert!(matches!(refused, Err(SubscriberError::Unavailable(_))), "{refused:?}");
+    for (number, pool) in bench.pools.iter().enumerate().skip(1) {
+        let left: u64 = command(&bench.cluster.admin(number).await, &format!("XLEN {}", stream(pool))).await;
+        assert_eq!(left, 0, "it was settled where it could be");
+    }
     let others = || (3..30).filter(|number| number % 3 != 0);
     let failed: BTreeSet<_> = bench.publish(3..30).await.into_iter().collect();
     assert_eq!(failed, (3..30).filter(|number| number % 3 == 0).map(id).collect());

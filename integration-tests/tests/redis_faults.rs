@@ -331,7 +331,7 @@ async fn wrong_credentials_and_missing_rights_are_told_at_once() {
     }
     // What the crate's documentation asks for is enough.
     let rights = "~aiki:* -@all +ping +select +info +hello +quit +client|id +client|unblock +xadd \
-                  +xreadgroup +xgroup +xclaim +xpending +xack +xdel +xrange +xinfo +evalsha +eval +script|load";
+                  +xreadgroup +xgroup +xclaim +xpending +xack +xdel +xtrim +xrange +xinfo +evalsha +eval +script|load";
     command::<Value>(&admin, &format!("ACL SETUSER aiki on >aiki {rights}")).await;
     let bench = Bench::at(&format!("redis://aiki:aiki@127.0.0.1:{}/3", server.port()));
     let worker = bench.subscribe("worker").await;

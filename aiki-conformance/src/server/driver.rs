@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use aiki_core::hash::input_hash;
 use aiki_core::name::WorkflowKey;
-use aiki_core::run::plan::CreateRun;
-use aiki_core::server_client::{ClaimOutcome, ClaimReady, ClaimRef, ClaimRuns, ClaimedRun};
-use aiki_core::{Client, Name, Payload, Report, ReportReceipt, RunId, ServerError, Transition};
+use aiki_core::report::ChildStart;
+use aiki_core::run::plan::{CreateRun, EventMessage};
+use aiki_core::run::{RunOptions, RunStatus, WaitOn};
+use aiki_core::server_client::{ClaimOutcome, ClaimReady, ClaimRef, ClaimRuns, ClaimedRun, SendEvent};
+use aiki_core::{Client, Name, Payload, Priority, Report, ReportReceipt, RunId, ServerError, Transition};
 
 /// The lease of the suite's claims.
 pub const LEASE: Duration = Duration::from_secs(30);
@@ -33,6 +35,56 @@ pub fn request(input: &str) -> CreateRun {
 pub async fn create(client: &Client) -> RunId {
     let created = client.server().create_run(request("{\"order\":1}")).await;
     created.unwrap_or_else(|error| panic!("the run was not created: {error}")).id
+}
+
+/// Creates a run as asked.
+///
+/// # Panics
+/// When the server refuses.
+pub async fn create_as(client: &Client, request: CreateRun) -> RunId {
+    let created = client.server().create_run(request).await;
+    created.unwrap_or_else(|error| panic!("the run was not created: {error}")).id
+}
+
+/// The status of a run.
+///
+/// # Panics
+/// When there is no such run.
+pub async fn status(client: &Client, run: RunId) -> RunStatus {
+    let record = client.server().get_run(run).await;
+    record.unwrap_or_else(|error| panic!("the run cannot be read: {error}")).state.status()
+}
+
+/// An event for a run, its name as data.
+pub fn event(run: RunId, name: &str, reference_id: Option<&str>) -> SendEvent {
+    let data = Payload::encode(&name).unwrap_or_else(|error| panic!("{error}"));
+    SendEvent { run, event: EventMessage { name: name.into(), data, reference_id: reference_id.map(Into::into) } }
+}
+
+/// Sends an event to a run.
+///
+/// # Panics
+/// When the server refuses.
+pub async fn send(client: &Client, run: RunId, name: &str) {
+    let sent = client.server().send_event(event(run, name, None)).await;
+    sent.unwrap_or_else(|error| panic!("the event was refused: {error}"));
+}
+
+/// A child of the suite's workflow with this input.
+///
+/// # Panics
+/// When the input is not JSON.
+pub fn child_start(input: &str) -> ChildStart {
+    let CreateRun { workflow, input, input_hash, .. } = request(input);
+    ChildStart {
+        workflow,
+        input,
+        input_hash,
+        reference: None,
+        options: RunOptions::default(),
+        priority: Priority::default(),
+        time_limit: None,
+    }
 }
 
 /// Tries to claim a run.
@@ -139,6 +191,21 @@ impl Pass {
     /// Opens the sleep with this ordinal.
     pub fn sleep(ordinal: u32, duration: Duration) -> Transition {
         Transition::SleepOpened { ordinal, name: format!("nap-{ordinal}"), duration }
+    }
+
+    /// Begins the wait with this ordinal for an event.
+    pub fn wait_for(ordinal: u32, event: &str, timeout: Option<Duration>) -> Transition {
+        Transition::WaitOpened { ordinal, on: WaitOn::Event(event.into()), run: None, timeout }
+    }
+
+    /// Begins the wait with this ordinal for the end of a child.
+    pub fn wait_for_child(ordinal: u32, child: u32, run: Option<RunId>, timeout: Option<Duration>) -> Transition {
+        Transition::WaitOpened { ordinal, on: WaitOn::Child(child), run, timeout }
+    }
+
+    /// Starts the child with this ordinal.
+    pub fn start_child(ordinal: u32, start: ChildStart) -> Transition {
+        Transition::ChildOpened { ordinal, start: Box::new(start) }
     }
 
     /// Completes the run.

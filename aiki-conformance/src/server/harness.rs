@@ -29,4 +29,12 @@ pub trait ServerHarness: Send + Sync {
 
     /// The server's limit of a payload, in bytes.
     fn payload_limit(&self) -> usize;
+
+    /// The server's limit of a history, in entries: between 1,000 and 5,000 for this suite.
+    fn history_limit(&self) -> u32;
+
+    /// Ends the server and starts another over the same store; clients made before are void. A store
+    /// that does not outlive its server takes back the runs of the workers of its process, as a start
+    /// does.
+    async fn restart(&self);
 }

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::history::{Entry, HistoryEntry};
 use super::options::RunOptions;
-use super::state::RunState;
+use super::plan::DEADLINE_EXCEEDED;
+use super::state::{FailureCause, RunState};
 use super::status::QueuedReason;
 use super::transition::{IllegalTransition, permits_to_server};
 use super::wait::Ordinals;
@@ -276,6 +277,16 @@ impl ParkedStep {
     }
 }
 
+/// Whether a run that ends so gives up the tasks that are under way: it did not end by its worker.
+/// Head and record follow the same rule.
+pub(crate) fn gives_up_tasks(state: &RunState) -> bool {
+    match state {
+        RunState::Cancelled { .. } => true,
+        RunState::Failed { cause: FailureCause::Own(error) } => error.name == DEADLINE_EXCEEDED,
+        _ => false,
+    }
+}
+
 impl RunHead {
     /// Moves the run to `to` and writes the transition into `entries`.
     ///
@@ -304,6 +315,11 @@ impl RunHead {
             self.parked.clear();
             self.open_tasks.clear();
             self.checkpoints.clear();
+        }
+        if gives_up_tasks(&to) {
+            let counts = &mut self.counts;
+            counts.discarded += counts.running + counts.awaiting_retry;
+            (counts.running, counts.awaiting_retry) = (0, 0);
         }
         if matches!(to, RunState::Queued { reason: QueuedReason::Retry }) {
             self.attempts += 1;

@@ -1,6 +1,6 @@
 //! The whole of a run, as a worker replays it and as a caller reads it.
 
-use super::head::RunHead;
+use super::head::{RunHead, gives_up_tasks};
 use super::history::{Entry, HistoryEntry, ReceivedEvent};
 use super::options::RunOptions;
 use super::state::{RunState, TaskState};
@@ -199,7 +199,7 @@ impl Fold {
             Entry::Run { attempt, state } => {
                 self.attempt = attempt;
                 match &state {
-                    RunState::Cancelled { .. } => self.discard(false),
+                    state if gives_up_tasks(state) => self.discard(false),
                     RunState::Queued { reason: QueuedReason::Retry } => self.discard(true),
                     _ => {}
                 }
@@ -347,7 +347,9 @@ impl Fold {
         let discarded: Vec<u32> =
             self.children.iter().filter(|child| child.discarded).map(|child| child.ordinal).collect();
         for wait in &mut self.waits {
-            if matches!(&wait.on, WaitOn::Child(child) if discarded.binary_search(child).is_ok()) {
+            // One that lasts is still parked: the next pass drops it.
+            let lasts = matches!(wait.state, WaitState::Waiting { .. });
+            if !lasts && matches!(&wait.on, WaitOn::Child(child) if discarded.binary_search(child).is_ok()) {
                 (wait.state, wait.settled) = (WaitState::Dropped, None);
             }
         }

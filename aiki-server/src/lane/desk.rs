@@ -233,18 +233,16 @@ impl<'a> Desk<'a> {
         self.runs.insert(id, open);
     }
 
-    /// Notes something that the run is not to accept a second time; answers whether it was new.
-    pub(crate) fn mark(&mut self, namespace: &Name, id: RunId, mark: String) -> Result<bool, ServerError> {
-        self.open(namespace, id)?;
-        if self.storage.is_marked(id, &mark)? {
-            return Ok(false);
-        }
-        let Some(open) = self.runs.get_mut(&id) else { return Err(ServerError::RunNotFound(id)) };
-        if open.marks.contains(&mark) {
-            return Ok(false);
-        }
-        open.marks.push(mark);
-        Ok(true)
+    /// Whether the run has accepted this before.
+    pub(crate) fn is_marked(&mut self, namespace: &Name, id: RunId, mark: &str) -> Result<bool, ServerError> {
+        let marked = self.open(namespace, id)?.marks.iter().any(|known| known == mark);
+        Ok(marked || self.storage.is_marked(id, mark)?)
+    }
+
+    /// Notes something that the run is not to accept a second time.
+    pub(crate) fn mark(&mut self, namespace: &Name, id: RunId, mark: String) -> Result<(), ServerError> {
+        self.open(namespace, id)?.marks.push(mark);
+        Ok(())
     }
 
     /// The runs that count for a concurrency key, as the requests before left them.

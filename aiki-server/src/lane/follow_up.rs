@@ -2,6 +2,7 @@
 //! cancelled with it, and a run that waits for its place in a concurrency limit gets it. All of it is
 //! committed together with the change.
 
+use aiki_core::rank::Rank;
 use aiki_core::run::plan;
 use aiki_core::run::{RunHead, RunState};
 use aiki_core::{Name, RunId, ServerError, system};
@@ -62,8 +63,9 @@ impl Desk<'_> {
 
     fn tell_end(&mut self, namespace: &Name, run: RunId) -> Result<(), ServerError> {
         let head = self.run(namespace, run)?.head.clone();
-        for listener in &head.listeners {
-            let own = head.parent == Some(listener.run);
+        for (at, listener) in head.listeners.iter().enumerate() {
+            // The first one is told of its own child; the others found the run under its reference id.
+            let own = at == 0 && head.parent == Some(listener.run);
             let told = self.edit(namespace, listener.run, |parent, now, entries| {
                 let forgotten = listener.child < parent.base.children && !own;
                 if parent.state.is_terminal() || forgotten {
@@ -88,25 +90,30 @@ impl Desk<'_> {
         Ok(())
     }
 
-    /// Makes the most urgent run of a key that was held back ready again, if there is a place.
+    /// Makes the runs of a key that were held back ready again for which there is a place, in the order
+    /// of ready runs.
     fn let_next_in(&mut self, namespace: &Name, key: &str) -> Result<(), ServerError> {
         let slots = self.slots(namespace, key)?;
-        let holding = slots.iter().filter(|slot| !slot.held_back).count();
+        let mut holding = slots.iter().filter(|slot| !slot.held_back).count();
         let mut waiting = Vec::new();
         for slot in slots.iter().filter(|slot| slot.held_back) {
             let head = &self.run(namespace, slot.run)?.head;
-            let since = head.announce.map(|announce| announce.ready_since);
+            let rank = head.announce.map(|announce| Rank::of_ready(announce.ready_since, head.priority));
             let limit = head.concurrency.as_ref().map_or(1, |concurrency| concurrency.limit);
-            waiting.push((head.priority, since, slot.run, limit));
+            waiting.push((rank, slot.run, limit));
         }
         waiting.sort_unstable();
-        let Some((_, _, run, limit)) = waiting.first().copied() else { return Ok(()) };
-        if holding >= limit as usize {
-            return Ok(());
+        for (_, run, limit) in waiting {
+            // One with a lower limit does not keep those behind it from a place that it cannot take.
+            if holding >= limit as usize {
+                continue;
+            }
+            holding += 1;
+            self.edit(namespace, run, |head, now, _| {
+                plan::let_in(head, now);
+                Edit::Changed(())
+            })?;
         }
-        self.edit(namespace, run, |head, now, _| {
-            plan::let_in(head, now);
-            Edit::Changed(())
-        })
+        Ok(())
     }
 }

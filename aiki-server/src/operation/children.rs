@@ -38,6 +38,10 @@ impl Children {
                 Ok(()) => decide_one(desk, namespace, &request, &mut taken)?,
                 Err(error) => ChildDecision::Refused(error),
             };
+            let decision = match decision {
+                ChildDecision::Existing { run, .. } if run == parent.id => ChildDecision::Refused(plan::own_child(run)),
+                decision => decision,
+            };
             children.decisions.push(decision);
             children.requests.push(request);
         }

@@ -4,7 +4,7 @@ use aiki_core::run::plan::{self, RunCommand, SetTaskError, TaskTarget};
 use aiki_core::server_client::SetTaskResult;
 use aiki_core::{Name, RunId, ServerError};
 
-use super::Operation;
+use super::{Operation, one_of_many};
 use crate::lane::{Desk, Edit};
 
 pub(crate) struct Command {
@@ -52,9 +52,8 @@ impl Operation for CancelMany {
                     Err(_) => Edit::Unchanged(false),
                 });
             match planned {
-                Ok(true) => cancelled.push(*run),
-                Ok(false) | Err(ServerError::RunNotFound(_)) => {}
-                Err(error) => return Err(error),
+                Err(ServerError::RunNotFound(_)) => {}
+                answer => cancelled.extend(one_of_many(*run, answer)?.filter(|done| *done).map(|_| *run)),
             }
         }
         Ok(cancelled)

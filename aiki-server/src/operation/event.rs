@@ -30,11 +30,11 @@ impl Operation for ReceiveEvent {
         if state.is_terminal() {
             return Err(ServerError::RunEnded { run: *run, status: state.status() });
         }
-        if let Some(reference_id) = &event.reference_id {
-            let mark = format!("event:{}:{reference_id}", event.name);
-            if !desk.mark(&self.namespace, *run, mark)? {
-                return Ok(());
-            }
+        let mark = event.reference_id.as_ref().map(|reference_id| format!("event:{}:{reference_id}", event.name));
+        if let Some(mark) = &mark
+            && desk.is_marked(&self.namespace, *run, mark)?
+        {
+            return Ok(());
         }
         let planned = desk.edit(&self.namespace, *run, |head, now, entries| {
             match plan::receive_event(head, event, self.history_limit, now, entries) {
@@ -42,6 +42,10 @@ impl Operation for ReceiveEvent {
                 Err(refusal) => Edit::Unchanged(Err(refusal)),
             }
         })?;
+        // One that was refused may be sent again.
+        if let (Ok(()), Some(mark)) = (&planned, mark) {
+            desk.mark(&self.namespace, *run, mark)?;
+        }
         planned.map_err(|refusal| match refusal {
             EventRefusal::Ended(status) => ServerError::RunEnded { run: *run, status },
             EventRefusal::HistoryFull { .. } => ServerError::Invalid(refusal.to_string()),

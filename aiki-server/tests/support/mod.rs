@@ -2,6 +2,12 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "for tests")]
 
+#[cfg(feature = "sqlite")]
+use std::{
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,6 +19,7 @@ use aiki_server::Server;
 use async_trait::async_trait;
 
 pub const PAYLOAD_LIMIT: usize = 200_000;
+pub const HISTORY_LIMIT: u32 = 3_000;
 
 /// A clock that stands still until it is stepped.
 #[derive(Debug)]
@@ -54,7 +61,8 @@ impl Memory {
             .clock(clock.clone())
             .entropy(Arc::new(SeededEntropy::new(1)))
             .publisher(recorder.clone())
-            .payload_limit(PAYLOAD_LIMIT);
+            .payload_limit(PAYLOAD_LIMIT)
+            .history_limit(HISTORY_LIMIT);
         Self { server: server.start().await.unwrap(), clock, recorder }
     }
 }
@@ -84,6 +92,14 @@ impl ServerHarness for Memory {
     fn payload_limit(&self) -> usize {
         PAYLOAD_LIMIT
     }
+
+    fn history_limit(&self) -> u32 {
+        HISTORY_LIMIT
+    }
+
+    async fn restart(&self) {
+        self.server.take_back_orphans().await.unwrap();
+    }
 }
 
 /// The SQLite store, on a clock that is stepped by hand.
@@ -92,6 +108,9 @@ pub struct Sqlite {
     pub server: Server,
     pub clock: Arc<ManualClock>,
     recorder: Arc<Recorder>,
+    path: PathBuf,
+    /// The one that runs now, once `server` was restarted.
+    restarted: Mutex<Option<Server>>,
     _folder: Option<tempfile::TempDir>,
 }
 
@@ -105,14 +124,24 @@ impl Sqlite {
         started
     }
 
-    pub async fn open(path: &std::path::Path, clock: Arc<ManualClock>) -> Self {
+    pub async fn open(path: &Path, clock: Arc<ManualClock>) -> Self {
         let recorder = Arc::new(Recorder::default());
+        let server = Self::serve(path, &clock, &recorder).await;
+        Self { server, clock, recorder, path: path.into(), restarted: Mutex::default(), _folder: None }
+    }
+
+    async fn serve(path: &Path, clock: &Arc<ManualClock>, recorder: &Arc<Recorder>) -> Server {
         let server = Server::builder()
             .sqlite(path)
             .clock(clock.clone())
             .publisher(recorder.clone())
-            .payload_limit(PAYLOAD_LIMIT);
-        Self { server: server.start().await.unwrap(), clock, recorder, _folder: None }
+            .payload_limit(PAYLOAD_LIMIT)
+            .history_limit(HISTORY_LIMIT);
+        server.start().await.unwrap()
+    }
+
+    fn current(&self) -> Server {
+        self.restarted.lock().unwrap().clone().unwrap_or_else(|| self.server.clone())
     }
 }
 
@@ -120,7 +149,7 @@ impl Sqlite {
 #[async_trait]
 impl ServerHarness for Sqlite {
     fn client_for(&self, namespace: Name) -> Client {
-        self.server.client_for(namespace)
+        self.current().client_for(namespace)
     }
 
     fn now(&self) -> Timestamp {
@@ -129,7 +158,7 @@ impl ServerHarness for Sqlite {
 
     async fn advance(&self, by: Duration) {
         self.clock.step(by);
-        self.server.run_due_timers().await.unwrap();
+        self.current().run_due_timers().await.unwrap();
     }
 
     fn recorder(&self) -> &Recorder {
@@ -138,5 +167,15 @@ impl ServerHarness for Sqlite {
 
     fn payload_limit(&self) -> usize {
         PAYLOAD_LIMIT
+    }
+
+    fn history_limit(&self) -> u32 {
+        HISTORY_LIMIT
+    }
+
+    async fn restart(&self) {
+        self.current().close().await;
+        let server = Self::serve(&self.path, &self.clock, &self.recorder).await;
+        *self.restarted.lock().unwrap() = Some(server);
     }
 }

@@ -25,6 +25,8 @@ use crate::timing::Timing;
 
 /// How long the end of a subscription may take.
 const CLOSING: Duration = Duration::from_secs(3);
+/// A worker that waits for work has called `receive` again by then.
+const BETWEEN_CALLS: Duration = Duration::from_millis(20);
 /// Consumers that hold nothing and were not heard of for so long are deleted.
 const OLD_CONSUMER_MS: u64 = 24 * 60 * 60 * 1000;
 /// How often that is looked for.
@@ -181,8 +183,10 @@ impl Pump {
         let free = reserved.count;
         if free == 0 {
             drop(reserved);
-            self.state.drained = false;
+            let begin = Instant::now();
             self.intake.wait_for_demand(self.timing.buffered()).await;
+            // From one call of `receive` to the next nothing has piled up.
+            self.state.drained &= begin.elapsed() < BETWEEN_CALLS;
             return Ok(());
         }
         if Instant::now() >= self.state.next_sweep && self.sweep(free).await? > 0 {

@@ -64,8 +64,10 @@ impl Pump {
         let mut chosen: Vec<(usize, Vec<String>)> = Vec::new();
         let mut left = free;
         for part in order.chunks(STREAMS_AT_ONCE) {
-            let found = try_join_all(part.iter().map(|at| self.abandoned(*at, free))).await;
-            for (at, (cursor, ids)) in part.iter().zip(found?) {
+            let from: Vec<_> = part.iter().map(|at| (*at, self.state.cursors[*at].clone())).collect();
+            let pages = self.pending(&from, "").await?;
+            let looks = part.iter().zip(pages).map(|(at, page)| self.abandoned(*at, page, free));
+            for (at, (cursor, ids)) in part.iter().zip(try_join_all(looks).await?) {
                 let ids: Vec<_> = ids.into_iter().take(left).collect();
                 left -= ids.len();
                 if left > 0 || ids.is_empty() {
@@ -112,13 +114,17 @@ impl Pump {
         Ok(self.accept(entries).await)
     }
 
-    /// Where to go on in this stream, and entries that were abandoned, about as many as wanted.
-    async fn abandoned(&self, at: usize, wanted: usize) -> Result<(String, Vec<String>), Failure> {
+    /// Where to go on in this stream after this page, and entries that were abandoned, about as many as wanted.
+    async fn abandoned(
+        &self,
+        at: usize,
+        mut page: Vec<Pending>,
+        wanted: usize,
+    ) -> Result<(String, Vec<String>), Failure> {
         let in_grace = Instant::now() < self.state.grace_until;
         let mut cursor = self.state.cursors[at].clone();
         let mut ids = Vec::new();
         for _ in 0..MAX_PAGES {
-            let page = self.pending(at, &cursor, None).await?;
             let full = page.len() >= PAGE;
             if let (Some(last), true) = (page.last(), full) {
                 cursor = format!("({}", last.id);
@@ -133,23 +139,25 @@ impl Pump {
             if ids.len() >= wanted {
                 break;
             }
+            page = self.pending(&[(at, cursor.clone())], "").await?.pop().unwrap_or_default();
         }
         Ok((cursor, ids))
     }
 
-    /// A page of the pending list, of one consumer or of all.
-    async fn pending(&self, at: usize, from: &str, consumer: Option<&str>) -> Result<Vec<Pending>, Failure> {
-        let mut args =
-            vec![self.streams.all()[at].key.clone(), GROUP.into(), from.into(), "+".into(), PAGE.to_string()];
-        args.extend(consumer.map(str::to_owned));
-        let answer = self.broker.control.ask(|client| async move { command(&client, "XPENDING", args).await });
-        let entries = answer.await?.into_array().into_iter().filter_map(|entry| {
+    /// A page of the pending list of each stream, from these entries on: of one consumer, or without a name of all.
+    async fn pending(&self, from: &[(usize, String)], consumer: &str) -> Result<Vec<Vec<Pending>>, Failure> {
+        let keys = from.iter().map(|(at, _)| self.streams.all()[*at].key.clone()).collect();
+        let mut args = vec![GROUP.to_owned(), PAGE.to_string(), consumer.to_owned()];
+        args.extend(from.iter().map(|(_, entry)| entry.clone()));
+        let answer = self.broker.run(&script::PENDING, keys, args).await?;
+        let entry = |entry: Value| {
             let mut parts = entry.into_array().into_iter();
             let (id, owner, idle) = (parts.next()?, parts.next()?, parts.next()?);
             let handed_back = owner.as_str().is_some_and(|owner| owner == RETURNED);
             Some(Pending { id: id.into_string()?, handed_back, idle_ms: idle.as_u64()? })
-        });
-        Ok(entries.collect())
+        };
+        let page = |page: Value| page.into_array().into_iter().filter_map(entry).collect();
+        Ok(answer.into_array().into_iter().map(page).collect())
     }
 
     /// Everything in our pending lists that we do not know of: an answer with it was lost.
@@ -157,7 +165,8 @@ impl Pump {
         let mut own = Vec::new();
         let whole: Vec<usize> = (0..self.streams.all().len()).filter(|at| !self.state.broken[*at]).collect();
         for part in whole.chunks(STREAMS_AT_ONCE) {
-            let pages = try_join_all(part.iter().map(|at| self.pending(*at, "-", Some(&self.broker.consumer)))).await?;
+            let from: Vec<_> = part.iter().map(|at| (*at, "-".to_owned())).collect();
+            let pages = self.pending(&from, &self.broker.consumer).await?;
             for (at, page) in part.iter().zip(pages) {
                 own.extend(page.into_iter().map(|entry| self.streams.receipt(*at, &entry.id)));
             }
@@ -184,13 +193,14 @@ impl Pump {
     pub(crate) async fn try_everything(&mut self) -> Result<(), Failure> {
         let Some(at) = self.state.broken.iter().position(|broken| !broken) else { return Ok(()) };
         self.broker.renew(&[self.streams.receipt(at, "0-1")]).await?;
-        self.pending(at, "-", Some(&self.broker.consumer)).await?;
+        self.pending(&[(at, "-".to_owned())], &self.broker.consumer).await?;
         let key = self.streams.all()[at].key.as_str();
         let consumer = self.broker.consumer.as_str();
         for (name, args) in [
             ("XCLAIM", vec![key, GROUP, consumer, "0", "0-1", "JUSTID"]),
             ("XACK", vec![key, GROUP, "0-1"]),
             ("XDEL", vec![key, "0-1"]),
+            ("XTRIM", vec![key, "MINID", "=", "0-1"]),
             ("XRANGE", vec![key, "0-1", "0-1"]),
             ("XREADGROUP", vec!["GROUP", GROUP, consumer, "COUNT", "1", "STREAMS", key, "0"]),
         ] {

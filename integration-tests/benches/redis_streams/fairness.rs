@@ -65,6 +65,9 @@ pub(crate) async fn measure(during: Duration) {
         done = work => done,
         () = publish => return,
     };
+    // The last tasks settle what they have.
+    let _all = slots.acquire_many(SLOTS as u32).await.expect("it is open");
+    subscriber.close().await.expect("a clean end");
     let (median, late) = (quantile(&mut waits, 0.5), quantile(&mut waits, 0.99));
     let count = waits.len();
     println!("  {:<52} {median:>10.1} ms", format!("wait of the trickle, p50 of {count}, tasks of {TASK:?}"));

@@ -42,7 +42,7 @@ pub(crate) async fn measure(during: Duration) {
             continue;
         }
         all += calls;
-        // Asked by a script, which counts as one.
+        // Asked by a script, which counts as one command.
         sent += if name == "xpending" { 0.0 } else { calls };
         lines.push(format!("{name} {:.2}", calls / seconds));
     }

@@ -47,6 +47,13 @@ pub fn judge_depth(parent: &RunHead, start: &ChildStart) -> Result<(), ErrorObje
     ))
 }
 
+/// What a handler is told that finds its own run under the reference id of a child: it would wait for
+/// itself.
+pub fn own_child(run: RunId) -> ErrorObject {
+    let message = format!("run {run} has this reference id itself and cannot be its own child: use another id");
+    ErrorObject::new("ReferenceConflict", message)
+}
+
 /// The request for a child: it belongs to its parent's pool unless it names another, and ends before
 /// its parent's deadline.
 pub fn child_request(parent: &RunHead, start: &ChildStart) -> CreateRun {

@@ -1,12 +1,15 @@
 //! What callers may do to a run from outside.
 
+use std::time::Duration;
+
 use super::claim::recover;
 use super::signal::go_on;
-use super::timer::{discard_open, wake_due_steps};
+use super::timer::{end, wake_due_steps};
 use crate::failure::ErrorObject;
 use crate::hash::InputHash;
 use crate::id::TaskId;
 use crate::payload::Payload;
+use crate::rank::republish_backoff;
 use crate::run::head::{ParkedStep, RunHead};
 use crate::run::history::{Entry, HistoryEntry};
 use crate::run::state::RunState;
@@ -39,7 +42,13 @@ pub fn command(
     entries: &mut Vec<HistoryEntry>,
 ) -> Result<(), IllegalTransition> {
     match command {
-        RunCommand::Pause => strictly(head, RunState::Paused, now, entries),
+        RunCommand::Pause => {
+            let held = head.lease.is_some();
+            strictly(head, RunState::Paused, now, entries)?;
+            // Taken from its worker, the run says nothing against itself.
+            head.deliveries = head.deliveries.saturating_sub(u32::from(held));
+            Ok(())
+        }
         RunCommand::Resume => send_back(head, ScheduledReason::Resumption, now, entries),
         RunCommand::Requeue => {
             send_back(head, ScheduledReason::Redelivery, now, entries)?;
@@ -107,18 +116,7 @@ pub fn cancel(
     now: Timestamp,
     entries: &mut Vec<HistoryEntry>,
 ) -> Result<(), IllegalTransition> {
-    let parked = std::mem::take(&mut head.parked);
-    if let Err(error) = head.transition(RunState::Cancelled { explanation }, now, entries) {
-        head.parked = parked;
-        return Err(error);
-    }
-    for parked in parked {
-        if let ParkedStep::Sleep { ordinal, .. } = parked.step {
-            head.push(now, Entry::SleepCancelled { ordinal }, entries);
-        }
-    }
-    discard_open(head);
-    Ok(())
+    end(head, RunState::Cancelled { explanation }, now, entries)
 }
 
 /// Plans that a ready run waits until another run of its concurrency key is given back.
@@ -130,7 +128,9 @@ pub fn hold_back(head: &mut RunHead) {
 pub fn let_in(head: &mut RunHead, now: Timestamp) {
     head.held_back = false;
     if let Some(announce) = &mut head.announce {
-        announce.next = now.after(crate::rank::republish_backoff(std::time::Duration::ZERO));
+        let next = now.after(republish_backoff(Duration::ZERO));
+        // A changed time is what makes it announced, also within the millisecond of the last announcement.
+        announce.next = if next == announce.next { next.after(Duration::from_millis(1)) } else { next };
     }
 }
 
@@ -217,5 +217,7 @@ pub fn set_task_result(
     if head.lease.is_some() {
         recover(head, now, entries);
     }
+    // It got further.
+    head.deliveries = 0;
     Ok(())
 }

@@ -75,15 +75,17 @@ pub fn report(
         return Err(ReportError::Lost);
     }
     let before = entries.len();
-    let mut writing = Writing { head: head.clone(), opened: Vec::new(), report, context, now };
+    let mut writing = Writing { head: head.clone(), opened: Vec::new(), continued: false, report, context, now };
     for transition in &report.transitions {
         if let Err(error) = writing.apply(transition, entries) {
             entries.truncate(before);
             return Err(error);
         }
     }
-    let Writing { head: mut draft, opened, .. } = writing;
-    if draft.history_len > context.history_limit && !draft.state.is_terminal() {
+    let Writing { head: mut draft, opened, continued, .. } = writing;
+    // A handler that wants to begin again is about to shorten it, even if it has to look at a signal first.
+    let shortens = report.transitions.iter().any(|transition| matches!(transition, Transition::ContinuedAsNew { .. }));
+    if draft.history_len > context.history_limit && !draft.state.is_terminal() && !shortens {
         let error = ErrorObject::new(
             HISTORY_LIMIT_EXCEEDED,
             format!(
@@ -96,7 +98,6 @@ pub fn report(
     }
     draft.last_report = Some(LastReport { seq: report.seq, revision: draft.revision, children: opened });
     draft.deliveries = 0;
-    let continued = report.transitions.iter().any(|transition| matches!(transition, Transition::ContinuedAsNew { .. }));
     // What a handler that continues as new logs was never logged before.
     draft.seen = (!continued).then_some(draft.settled);
     let children = draft.last_report.as_ref().map(|last| last.children.clone()).unwrap_or_default();
@@ -113,6 +114,8 @@ struct Writing<'a> {
     head: RunHead,
     /// The children started so far.
     opened: Vec<Option<RunId>>,
+    /// The handler begins again.
+    continued: bool,
     report: &'a Report,
     context: ReportContext<'a>,
     now: Timestamp,
@@ -226,6 +229,7 @@ impl Writing<'_> {
                 // Signals that the worker has not seen would be lost: it has to look at them first.
                 if self.report.signals == head.signals {
                     head.forget_history();
+                    self.continued = true;
                     let entry = Entry::Continued { input: input.clone(), events: events.clone() };
                     head.push(now, entry, entries);
                 }

@@ -7,6 +7,7 @@ use crate::run::head::{Parked, ParkedStep, RunHead};
 use crate::run::history::{Entry, HistoryEntry};
 use crate::run::state::{FailureCause, RunState};
 use crate::run::status::QueuedReason;
+use crate::run::transition::IllegalTransition;
 use crate::time::Timestamp;
 
 /// The name of the error of a run that took longer than it was given.
@@ -30,8 +31,7 @@ pub fn due(head: &mut RunHead, now: Timestamp, entries: &mut Vec<HistoryEntry>) 
     }
     if head.deadline.is_some_and(|deadline| deadline <= now) {
         let error = ErrorObject::new(DEADLINE_EXCEEDED, "the run did not end before its deadline");
-        let failed = head.transition(RunState::Failed { cause: FailureCause::Own(error) }, now, entries);
-        discard_open(head);
+        let failed = end(head, RunState::Failed { cause: FailureCause::Own(error) }, now, entries);
         return if failed.is_ok() { Due::Moved } else { Due::NotYet };
     }
     let reason = match &head.state {
@@ -81,11 +81,24 @@ pub(super) fn wake_due_steps(head: &mut RunHead, now: Timestamp, entries: &mut V
     }
 }
 
-/// A run that ends without its worker gives up the tasks that are under way.
-pub(super) fn discard_open(head: &mut RunHead) {
-    let counts = &mut head.counts;
-    counts.discarded += counts.running + counts.awaiting_retry;
-    (counts.running, counts.awaiting_retry) = (0, 0);
+/// Ends a run without its worker: its sleeps are cut short.
+pub(super) fn end(
+    head: &mut RunHead,
+    state: RunState,
+    now: Timestamp,
+    entries: &mut Vec<HistoryEntry>,
+) -> Result<(), IllegalTransition> {
+    let parked = std::mem::take(&mut head.parked);
+    if let Err(error) = head.transition(state, now, entries) {
+        head.parked = parked;
+        return Err(error);
+    }
+    for parked in parked {
+        if let ParkedStep::Sleep { ordinal, .. } = parked.step {
+            head.push(now, Entry::SleepCancelled { ordinal }, entries);
+        }
+    }
+    Ok(())
 }
 
 /// A new attempt of the run gives up every task that did not complete.
