@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Time is virtual: it jumps ahead whenever everything waits, so the fortnight passes at once. A waiting run holds no
-//! worker: here the worker comes by for a minute on three of the days. Worker and server may as well restart meanwhile.
+//! worker: here a new one comes by for a minute on three of the days. `start_paused` needs tokio's feature `test-util`.
 
 use std::error::Error;
 use std::sync::Arc;
