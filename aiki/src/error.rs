@@ -1,6 +1,6 @@
 //! One error for programs that do not care which part said no.
 
-use aiki_core::{ServerError, StartError};
+use aiki_core::{ScheduleError, SendEventError, ServerError, StartError};
 use aiki_worker::{ConfigError, WorkerError};
 
 /// Anything that can go wrong outside of handlers.
@@ -16,6 +16,12 @@ pub enum Error {
     /// A run could not be started.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// An event could not be sent.
+    #[error(transparent)]
+    SendEvent(#[from] SendEventError),
+    /// A schedule could not be made or changed.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
     /// The server said no, or could not be asked.
     #[error(transparent)]
     Server(#[from] ServerError),

@@ -72,6 +72,7 @@ impl Server {
     pub(crate) fn claim(&mut self) -> Option<ClaimedRun> {
         let mut entries = Vec::new();
         let now = self.clock.now();
+        // A claim whose answer was lost is granted again, however often that happens.
         if self.head.deliveries >= plan::POISON_LIMIT && self.is_ready() {
             // An operator who never gives up: the run stalls and is sent back to work.
             let stalled = plan::claim(&mut self.head, &Name::new("worker"), LEASE, now, &mut entries);

@@ -151,11 +151,12 @@ impl Lane {
 mod tests {
     use super::double::{Double, lane};
     use super::*;
-    use crate::operation::{Cancel, ClaimReadyRuns, Create};
+    use crate::operation::{Cancel, ClaimReadyRuns, Create, ReceiveEvent};
     use crate::storage::memory::MemoryStorage;
     use aiki_core::Name;
     use aiki_core::name::WorkflowKey;
-    use aiki_core::server_client::ClaimReady;
+    use aiki_core::run::plan::EventMessage;
+    use aiki_core::server_client::{ClaimReady, SendEvent};
     use std::time::Duration;
 
     fn create(reference: &str) -> Planned<Create> {
@@ -183,6 +184,25 @@ mod tests {
         // Three changes of one run are one write of its row.
         let stored = lane.storage().load(&[id]).unwrap().remove(0).unwrap().unwrap();
         assert_eq!((stored.version, stored.head.epoch), (1, 1));
+    }
+
+    #[test]
+    fn an_event_that_was_refused_is_accepted_later_in_the_same_batch() {
+        let mut lane = lane(MemoryStorage::default());
+        let mut created = create("a");
+        lane.work(&mut [&mut created]);
+        let run = created.into_answer().unwrap().id;
+        let send = |history_limit| {
+            let event = EventMessage { name: "paid".into(), data: None, reference_id: Some("once".into()) };
+            let (namespace, request) = (Name::new("n"), SendEvent { run, event });
+            Planned::new(ReceiveEvent { namespace, request, history_limit })
+        };
+        let (mut refused, mut accepted, mut again) = (send(0), send(100), send(100));
+        lane.work(&mut [&mut refused, &mut accepted, &mut again]);
+        assert!(matches!(refused.into_answer(), Err(ServerError::Invalid(_))));
+        assert_eq!((accepted.into_answer(), again.into_answer()), (Ok(()), Ok(())));
+        let stored = lane.storage().load(&[run]).unwrap().remove(0).unwrap().unwrap();
+        assert_eq!(stored.head.signals, 1);
     }
 
     #[test]

@@ -40,6 +40,13 @@ impl Children {
             };
             let decision = match decision {
                 ChildDecision::Existing { run, .. } if run == parent.id => ChildDecision::Refused(plan::own_child(run)),
+                // One that this report starts is not there yet.
+                ChildDecision::Existing { run, ended: None }
+                    if let Ok(existing) = desk.run(namespace, run)
+                        && existing.head.listeners.len() >= plan::MAX_LISTENERS =>
+                {
+                    ChildDecision::Refused(plan::crowded(run))
+                }
                 decision => decision,
             };
             children.decisions.push(decision);

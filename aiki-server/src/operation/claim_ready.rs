@@ -12,6 +12,9 @@ use crate::announcer::Announcer;
 use crate::lane::Desk;
 use crate::storage::{ReadyQuery, StoredRun};
 
+/// Lists of ready runs that are gone through when some of them turn out to have to wait.
+const ROUNDS: usize = 8;
+
 pub(crate) struct ClaimReadyRuns {
     pub(crate) namespace: Name,
     pub(crate) request: ClaimReady,
@@ -26,15 +29,22 @@ impl Operation for ClaimReadyRuns {
         let ClaimReady { worker, workflows, pools, limit, lease } = &self.request;
         let query = ReadyQuery { namespace: &self.namespace, workflows, pools };
         let (mut claimed, now) = (Vec::new(), desk.now());
-        // The oldest come first: what is left to those who listen hides nothing.
-        for run in desk.ready(&query, *limit)? {
-            let announced = self.announcer.as_ref().is_some_and(|announcer| announcer.has_announced(run));
-            if !plan::is_offered(&desk.run(&self.namespace, run)?.head, announced, now) {
-                continue;
+        for _ in 0..ROUNDS {
+            let mut passed_over = false;
+            // The oldest come first: what is left to those who listen hides nothing.
+            for run in desk.ready(&query, limit - claimed.len())? {
+                let announced = self.announcer.as_ref().is_some_and(|announcer| announcer.has_announced(run));
+                if !plan::is_offered(&desk.run(&self.namespace, run)?.head, announced, now) {
+                    continue;
+                }
+                match one_of_many(run, claim_one(desk, &self.namespace, run, worker, *lease))? {
+                    Some(ClaimAnswer::Granted(run)) => claimed.push(*run),
+                    // Held back, or stalled: it is no longer ready, and the next one takes its place.
+                    _ => passed_over = true,
+                }
             }
-            let answer = claim_one(desk, &self.namespace, run, worker, *lease);
-            if let Some(ClaimAnswer::Granted(run)) = one_of_many(run, answer)? {
-                claimed.push(*run);
+            if !passed_over || claimed.len() >= *limit {
+                break;
             }
         }
         Ok(claimed)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aiki_core::report::ChildStart;
-use aiki_core::run::plan::{CreateRun, Deadline, MAX_DEPTH};
+use aiki_core::run::plan::{CreateRun, Deadline, MAX_DEPTH, MAX_LISTENERS};
 use aiki_core::run::{FailureCause, QueuedReason, Reference, RunOptions, RunStatus, WaitState};
 use aiki_core::server_client::{ClaimReady, ClaimedRun};
 use aiki_core::system::cancel_children_key;
@@ -210,6 +210,23 @@ pub async fn a_run_is_not_its_own_child(harness: &impl ServerHarness) {
     assert!(matches!(record(&client, run).await.children[0].ended, Some(RunState::Failed { .. })));
     pass.finish().await;
     assert_eq!(status(&client, run).await, RunStatus::Completed);
+}
+
+pub async fn a_run_has_so_many_listeners_and_no_more(harness: &impl ServerHarness) {
+    let client = harness.client();
+    let run = create(&client).await;
+    let mut pass = claim(&client, "w", run).await;
+    let policy = ConflictPolicy::Error;
+    let many = (0..MAX_LISTENERS as u32).map(|ordinal| Pass::start_child(ordinal, known_as("1", "popular", policy)));
+    assert!(pass.report(many.collect()).await.children.iter().all(Option::is_some));
+    let another = create(&client).await;
+    let mut pass = claim(&client, "w", another).await;
+    let receipt = pass.report(vec![Pass::start_child(0, known_as("1", "popular", policy))]).await;
+    assert_eq!(receipt.children, [None]);
+    match &record(&client, another).await.children[0].ended {
+        Some(RunState::Failed { cause: FailureCause::Own(error) }) => assert_eq!(error.name, "TooManyListeners"),
+        other => panic!("{other:?}"),
+    }
 }
 
 pub async fn children_nest_to_a_limit(harness: &impl ServerHarness) {

@@ -369,6 +369,20 @@ pub async fn a_restart_remembers_who_holds_and_who_waits(harness: &impl ServerHa
     claim(&client, "w", holder).await.finish().await;
 }
 
+pub async fn runs_that_have_to_wait_hide_none_behind_them(harness: &impl ServerHarness) {
+    let client = harness.client();
+    let holder = create_as(&client, limited(1)).await;
+    let pass = claim(&client, "w", holder).await;
+    for _ in 0..5 {
+        create_as(&client, limited(1)).await;
+    }
+    let free = create(&client).await;
+    harness.advance(SECOND).await;
+    let ready = client.server().claim_ready(ready_request("v", 1)).await.unwrap();
+    assert_eq!(ready.iter().map(|claimed| claimed.record.id).collect::<Vec<_>>(), [free]);
+    pass.finish().await;
+}
+
 pub async fn a_limit_of_nothing_is_refused(harness: &impl ServerHarness) {
     let client = harness.client();
     let nameless = ConcurrencyKey { key: String::new(), limit: 1 };

@@ -13,6 +13,9 @@ use crate::run::state::RunState;
 /// How deep children may nest. A workflow that starts itself as its child runs into it.
 pub const MAX_DEPTH: u32 = 32;
 
+/// So many runs at most are told how another one ends, one report's more or less.
+pub const MAX_LISTENERS: usize = 1_000;
+
 /// What becomes of a child that a report starts.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ChildDecision {
@@ -52,6 +55,14 @@ pub fn judge_depth(parent: &RunHead, start: &ChildStart) -> Result<(), ErrorObje
 pub fn own_child(run: RunId) -> ErrorObject {
     let message = format!("run {run} has this reference id itself and cannot be its own child: use another id");
     ErrorObject::new("ReferenceConflict", message)
+}
+
+/// What a handler is told that finds a run for whose end too many others wait already.
+pub fn crowded(run: RunId) -> ErrorObject {
+    let message = format!(
+        "{MAX_LISTENERS} handlers wait for run {run} already: start a child of your own, or send yourself an event"
+    );
+    ErrorObject::new("TooManyListeners", message)
 }
 
 /// The request for a child: it belongs to its parent's pool unless it names another, and ends before
