@@ -9,5 +9,6 @@ mod divergence;
 mod laws;
 mod order;
 mod scale;
+mod signals;
 mod silence;
 mod suspension;

@@ -6,8 +6,10 @@ use std::time::Duration;
 use aiki_core::hash::input_hash;
 use aiki_core::name::WorkflowKey;
 use aiki_core::run::plan::{
-    self, ChildDecision, ClaimDecision, CreateRun, Due, LeaseDecision, ReportContext, ReportError, RunCommand,
+    self, ChildDecision, ClaimDecision, CreateRun, Due, EventMessage, LeaseDecision, ReportContext, ReportError,
+    RunCommand,
 };
+use aiki_core::run::record::{self, Signal};
 use aiki_core::run::{HistoryEntry, RunHead, RunOptions, RunState, TaskCounts, TaskState, history};
 use aiki_core::server_client::ClaimedRun;
 use aiki_core::{Clock, Name, Payload, Report, ReportReceipt, RunId, RunRecord, Transition};
@@ -132,6 +134,27 @@ impl Server {
         let mut entries = Vec::new();
         plan::cancel(&mut self.head, None, self.clock.now(), &mut entries).unwrap();
         self.store(&entries);
+    }
+
+    /// An event reaches the run from outside.
+    pub(crate) fn send(&mut self, name: &str, data: u32) {
+        let mut entries = Vec::new();
+        let data = Payload::encode(&data).unwrap();
+        let message = EventMessage { name: name.into(), data, reference_id: None };
+        plan::receive_event(&mut self.head, &message, HISTORY_LIMIT, self.clock.now(), &mut entries).unwrap();
+        self.store(&entries);
+    }
+
+    /// A child of the run ends.
+    pub(crate) fn end_child(&mut self, child: u32, state: &RunState) {
+        let mut entries = Vec::new();
+        plan::child_ended(&mut self.head, child, true, state, self.clock.now(), &mut entries);
+        self.store(&entries);
+    }
+
+    /// What reached the run behind the first `known` signals.
+    pub(crate) fn signals(&self, known: u32) -> Vec<Signal> {
+        record::signals(&self.head, known, self.entries())
     }
 
     pub(crate) fn is_over(&self) -> bool {
