@@ -33,6 +33,8 @@ enum Act {
     Two(usize),
     /// A wait that is dropped while another one goes on.
     Drop(usize),
+    /// The same, looked at once before: its event may be taken already, and goes back.
+    Glance(usize),
     Child,
     ChildWithin(u64),
     /// Two equal children, waited for in the other order.
@@ -48,7 +50,8 @@ fn any_act() -> impl Strategy<Value = Act> {
         (event.clone(), seconds.clone()).prop_map(|(event, seconds)| Act::RaceSleep(event, seconds)),
         event.clone().prop_map(Act::RaceTask),
         event.clone().prop_map(Act::Two),
-        event.prop_map(Act::Drop),
+        event.clone().prop_map(Act::Drop),
+        event.prop_map(Act::Glance),
         Just(Act::Child),
         seconds.prop_map(Act::ChildWithin),
         Just(Act::Twins),
@@ -103,6 +106,14 @@ fn program(acts: Vec<Act>) -> RegisteredWorkflow {
                     Act::Drop(event) => {
                         let never = run.event(&EVENTS[event]);
                         let taken = run.event(&EVENTS[event]).await;
+                        drop(never);
+                        (event, vec![taken])
+                    }
+                    Act::Glance(event) => {
+                        let mut never = run.event(&EVENTS[event]);
+                        let taken = run.event(&EVENTS[event]).await;
+                        let glance = futures::poll!(&mut never);
+                        assert!(glance.is_pending(), "one outcome at a time");
                         drop(never);
                         (event, vec![taken])
                     }
