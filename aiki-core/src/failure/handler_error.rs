@@ -60,6 +60,27 @@ impl Failure {
         Self::new(name, message).never_retry()
     }
 
+    /// A failure from an error in a box, or from one that can be put into one, such as `anyhow::Error`:
+    /// these do not implement `Error` themselves, so `?` alone does not take them. The failure that is
+    /// recorded has the message and the chain of causes.
+    ///
+    /// ```
+    /// use aiki_core::Failure;
+    ///
+    /// fn parse(text: &str) -> Result<u32, Box<dyn std::error::Error + Send + Sync>> {
+    ///     Ok(text.parse()?)
+    /// }
+    /// fn body(text: &str) -> Result<u32, Failure> {
+    ///     Ok(parse(text).map_err(Failure::boxed)?)
+    /// }
+    /// assert!(body("x").unwrap_err().to_string().contains("invalid digit"));
+    /// ```
+    pub fn boxed(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        let error = error.into();
+        let (task, child) = (find_task(&*error).cloned(), find_child(&*error));
+        Self::from_object(ErrorObject::from_error("Error", &*error)).caused_by(task).caused_by_child(child)
+    }
+
     /// The failure that was written down as `error`.
     pub fn from_object(error: ErrorObject) -> Self {
         Self { error: Box::new(error), retry: RetryHint::ByStrategy, task: None, child: None }
@@ -245,6 +266,14 @@ mod tests {
     #[test]
     fn a_foreign_error_is_not_mistaken_for_ours() {
         assert!(Payment::from_object(ErrorObject::new("TypeError", "x is undefined")).is_err());
+    }
+
+    #[test]
+    fn an_anyhow_error_keeps_its_message_and_its_causes() {
+        let error = anyhow::Error::from(std::io::Error::other("disk gone")).context("saving failed");
+        let failure = Failure::boxed(error);
+        assert_eq!(failure.object().message, "saving failed");
+        assert_eq!(failure.object().cause.as_ref().unwrap().message, "disk gone");
     }
 
     #[test]
