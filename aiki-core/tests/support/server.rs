@@ -72,13 +72,13 @@ impl Server {
     pub(crate) fn claim(&mut self) -> Option<ClaimedRun> {
         let mut entries = Vec::new();
         let now = self.clock.now();
-        if self.head.deliveries >= plan::POISON_LIMIT {
-            // An operator who never gives up: the run stalls and is sent back to work.
-            let stalled = plan::claim(&mut self.head, &Name::new("worker"), LEASE, now, &mut entries);
-            assert_eq!((stalled, &self.head.state), (ClaimDecision::Done, &RunState::Stalled));
+        let mut decision = plan::claim(&mut self.head, &Name::new("worker"), LEASE, now, &mut entries);
+        if self.head.state == RunState::Stalled {
+            // An operator who never gives up sends the run back to work.
+            assert!(decision == ClaimDecision::Done && self.head.deliveries >= plan::POISON_LIMIT);
             plan::command(&mut self.head, RunCommand::Requeue, now, &mut entries).unwrap();
+            decision = plan::claim(&mut self.head, &Name::new("worker"), LEASE, now, &mut entries);
         }
-        let decision = plan::claim(&mut self.head, &Name::new("worker"), LEASE, now, &mut entries);
         self.store(&entries);
         match decision {
             ClaimDecision::Granted => {

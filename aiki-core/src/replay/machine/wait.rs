@@ -215,6 +215,15 @@ impl RunMachine {
         });
         match checked {
             Ok(input) => {
+                // An event that was on its way to a wait has not reached the handler: it goes along.
+                for step in &self.steps {
+                    if let (StepKind::Wait { .. }, StepState::Ended(outcome) | StepState::Settled(outcome)) =
+                        (&step.kind, &step.state)
+                        && let StepOutcome::Event { index, .. } = outcome
+                    {
+                        self.inbox.put_back(*index);
+                    }
+                }
                 let events = self.inbox.take_left();
                 self.draft.push(Transition::ContinuedAsNew { input, events });
                 self.phase = Phase::Closing(Close::Continued);
