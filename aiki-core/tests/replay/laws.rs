@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use aiki_core::TaskId;
-use aiki_core::run::{RunRecord, RunState, TaskState};
+use aiki_core::run::{RunRecord, RunState, TaskState, WaitState};
+use aiki_core::{TaskId, Transition};
 use proptest::prelude::*;
 
 use crate::support::host::{Arrival, Loss, Outcome, briefs, outcome};
@@ -62,6 +62,17 @@ fn go_on(program: &Program, server: Server, driver: Driver) -> Sim {
     sim
 }
 
+/// Whether a worker knew a child's id already or left it to the server makes no difference.
+fn known(transitions: &[Transition]) -> Vec<Transition> {
+    let mut transitions = transitions.to_vec();
+    for transition in &mut transitions {
+        if let Transition::WaitOpened { run, .. } | Transition::ChildCancelled { run, .. } = transition {
+            *run = None;
+        }
+    }
+    transitions
+}
+
 fn settled(record: &RunRecord) -> Vec<(TaskId, TaskState, Option<u64>)> {
     let is_settled = |state: &TaskState| matches!(state, TaskState::Completed { .. });
     record
@@ -93,7 +104,7 @@ proptest! {
                 let again = go_on(&program, whole.cut(at, kept), follow);
                 let expected = &whole.written[already + kept..];
                 prop_assert!(
-                    expected == again.written,
+                    known(expected) == known(&again.written),
                     "cut in report {at} after {kept}\n expected {}\n found    {}",
                     briefs(expected),
                     briefs(&again.written)
@@ -121,8 +132,10 @@ proptest! {
             for kept in 0..=written.report.transitions.len() {
                 let server = whole.cut(at, kept);
                 let before = server.record();
-                let after = go_on(&program, server, Driver::Steady).server.record();
-                let (kept_tasks, all) = (settled(&before), settled(&after));
+                let again = go_on(&program, server, Driver::Steady).server;
+                let after = again.record();
+                let (mut kept_tasks, all) = (settled(&before), settled(&after));
+                kept_tasks.retain(|(task, ..)| task.ordinal() >= again.head.base.tasks);
                 prop_assert!(kept_tasks.iter().all(|task| all.contains(task)), "{:?}\n{:?}", kept_tasks, all);
                 let diverged = |record: &RunRecord| match &record.state {
                     RunState::Failed { cause } => cause.error().is_some_and(|error| error.name == "NonDeterminismError"),
@@ -182,6 +195,12 @@ proptest! {
 
 /// What must come out the same however often the workers crash.
 fn comparable(program: &Program, mut outcome: Outcome) -> Outcome {
+    for (_, state, _) in &mut outcome.waits {
+        // Which other events had come before.
+        if let Some(WaitState::Completed { event }) = state {
+            *event = event.map(|_| 0);
+        }
+    }
     if program.root.is_concurrent() {
         // What runs side by side may be opened and settled in any order, and a sleep that nobody waits
         // for any more may or may not have ended.

@@ -224,6 +224,8 @@ impl Sim {
                     return self.outside(signal);
                 }
             }
+            // Whoever follows lets the server's own work go first.
+            Driver::Chance(..) if self.openly && due.is_some_and(|due| due <= self.clock.now()) => {}
             Driver::Chance(chance, _) if is_waiting => {
                 let some = |chance: &mut Chance| match due {
                     Some(due) => chance.below(due.since(self.clock.now()).as_millis().max(1) as usize),
