@@ -226,7 +226,7 @@ fn retried(retry_in: Duration) -> Transition {
 // ---- what the suite of servers cannot reach ----
 
 #[test]
-fn a_retried_run_keeps_a_wait_that_lasts_in_head_and_history() {
+fn a_retried_run_gives_up_waits_that_last_in_head_and_history() {
     let mut desk = Desk::claimed();
     desk.report(vec![child(0), wait(0, WaitOn::Child(0), Some(MINUTE * 9)), paid(1, Some(MINUTE * 9))]);
     // It ends badly, and the handler fails of something else before it has seen that.
@@ -236,12 +236,12 @@ fn a_retried_run_keeps_a_wait_that_lasts_in_head_and_history() {
     assert_eq!(desk.due(), Due::Ready);
     let record = desk.record();
     assert!(record.children[0].discarded, "a new attempt does not take it over");
-    assert!(record.waits.iter().all(|wait| matches!(wait.state, WaitState::Waiting { .. })));
+    assert!(record.waits.iter().all(|wait| wait.discarded), "nothing had come of them: they begin anew");
+    assert!(desk.head.parked.is_empty(), "{:?}", desk.head.parked);
     check(&desk).unwrap();
-    // The next pass drops what no call asks for.
     assert_eq!(desk.claim(), ClaimDecision::Granted);
-    desk.report(vec![Transition::WaitDropped { ordinal: 0 }, Transition::Suspended]);
-    assert!(matches!(&desk.head.state, RunState::AwaitingEvent { event, .. } if event == "paid"));
+    desk.report(vec![paid(2, None), Transition::Suspended]);
+    assert!(matches!(&desk.head.state, RunState::AwaitingEvent { event, timeout_at: None } if event == "paid"));
     check(&desk).unwrap();
 }
 
@@ -639,7 +639,7 @@ fn parked_by_record(head: &RunHead, record: &RunRecord) -> Vec<(ParkedStep, Opti
             steps.push((ParkedStep::Task(task.id.ordinal()), None));
         }
     }
-    for wait in &record.waits {
+    for wait in record.waits.iter().filter(|wait| !wait.discarded) {
         let WaitState::Waiting { timeout_at } = wait.state else { continue };
         let ordinal = wait.ordinal;
         let step = match &wait.on {

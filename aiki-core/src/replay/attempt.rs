@@ -68,6 +68,16 @@ impl Attempt {
         Self { limit, beat: limits.heartbeat.map(|beat| now.after(beat)), ..Self::default() }
     }
 
+    /// The attempt is over. Another one in the same process keeps to the same pace of checkpoints.
+    pub(super) fn end(&mut self) {
+        *self = Self { sent_at: self.sent_at, flush: self.flush, ..Self::default() };
+    }
+
+    /// The pace of checkpoints of an earlier attempt in the same process goes on.
+    pub(super) fn paced_as(self, earlier: &Self) -> Self {
+        Self { sent_at: earlier.sent_at, flush: earlier.flush, ..self }
+    }
+
     /// When to look again.
     pub(super) fn due(&self) -> Option<Timestamp> {
         [self.limit, self.beat, self.grace, self.flush].into_iter().flatten().min()

@@ -38,12 +38,16 @@ pub(super) fn explain_child(call: &ChildCall, recorded: &Recorded) -> ErrorObjec
     let start = &call.start;
     let mut text = opening(&call.location.to_string(), &format!("starts child `{}`", start.workflow), recorded);
     let left = recorded.children_left();
-    let same_name = left.iter().find(|child| child.workflow.name == start.workflow.name);
-    if let Some(nearest) = same_name.or(left.first()) {
+    let same_code = left.iter().find(|child| child.workflow == start.workflow);
+    let same_name = || left.iter().find(|child| child.workflow.name == start.workflow.name);
+    if let Some(nearest) = same_code.or_else(same_name).or(left.first()) {
         let what = match () {
             () if nearest.workflow.name != start.workflow.name => "the first one left over",
             () if nearest.workflow != start.workflow => "another version",
-            () => "another input or reference id",
+            () if nearest.reference_id.as_deref() != start.reference.as_ref().map(|reference| &*reference.id) => {
+                "another reference id"
+            }
+            () => "another input",
         };
         let _ = write!(text, "Nearest recorded child: `{}` ({what}). ", nearest.workflow);
     }

@@ -42,6 +42,9 @@ impl Recorded {
         }
         let first_sleep = record.ordinals.sleeps - record.sleeps.len() as u32;
         for (ordinal, sleep) in std::mem::take(&mut record.sleeps).into_iter().enumerate() {
+            if sleep.discarded {
+                continue;
+            }
             let ordinal = first_sleep + ordinal as u32;
             recorded.sleeps.entry(sleep.name.clone()).or_default().push_back((ordinal, sleep));
         }
@@ -55,7 +58,7 @@ impl Recorded {
             let key = (child.workflow.to_string(), same.to_owned());
             recorded.children.entry(key).or_default().push_back(child);
         }
-        for wait in std::mem::take(&mut record.waits) {
+        for wait in std::mem::take(&mut record.waits).into_iter().filter(|wait| !wait.discarded) {
             match &wait.on {
                 WaitOn::Event(name) => recorded.event_waits.entry(name.clone()).or_default().push_back(wait),
                 WaitOn::Child(child) => recorded.child_waits.entry(*child).or_default().push_back(wait),

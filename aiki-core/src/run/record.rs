@@ -107,6 +107,8 @@ pub struct SleepRecord {
     pub state: SleepState,
     /// Its place in the order in which the run's steps were settled, from 1.
     pub settled: Option<u64>,
+    /// A later attempt of the run does not take it over: it was cut short.
+    pub discarded: bool,
 }
 
 /// Where a sleep stands.
@@ -227,7 +229,7 @@ impl Fold {
             Entry::SleepOpened { ordinal, name, wakeup_at } => {
                 debug_assert_eq!(ordinal - self.base.sleeps, self.sleeps.len() as u32, "sleeps are opened in order");
                 let state = SleepState::Sleeping { wakeup_at };
-                self.sleeps.push(SleepRecord { name, opened_at: at, state, settled: None });
+                self.sleeps.push(SleepRecord { name, opened_at: at, state, settled: None, discarded: false });
             }
             Entry::SleepCompleted { ordinal } => self
                 .end_sleep(ordinal, |sleep| SleepState::Completed { duration_ms: slept(sleep, at), completed_at: at }),
@@ -241,7 +243,7 @@ impl Fold {
             Entry::WaitOpened { ordinal, on, timeout_at } => {
                 debug_assert_eq!(ordinal - self.base.waits, self.waits.len() as u32, "waits are opened in order");
                 let state = WaitState::Waiting { timeout_at };
-                self.waits.push(WaitRecord { ordinal, on, state, settled: None });
+                self.waits.push(WaitRecord { ordinal, on, state, settled: None, discarded: false });
             }
             Entry::WaitCompleted { ordinal, event } => {
                 self.end_wait(ordinal, WaitState::Completed { event }, Some(self.settled));
@@ -343,14 +345,21 @@ impl Fold {
             let completed = |state: &RunState| state.status() == RunStatus::Completed;
             child.discarded |= failed_too && child.ended.as_ref().is_some_and(|state| !completed(state));
         }
+        if failed_too {
+            // What came of nothing begins anew, whether it was dropped or just lasted.
+            for sleep in &mut self.sleeps {
+                sleep.discarded |= matches!(sleep.state, SleepState::Cancelled { .. });
+            }
+            for wait in &mut self.waits {
+                wait.discarded |= matches!(wait.state, WaitState::Waiting { .. } | WaitState::Dropped);
+            }
+        }
         // The waits of a discarded child go with it.
         let discarded: Vec<u32> =
             self.children.iter().filter(|child| child.discarded).map(|child| child.ordinal).collect();
         for wait in &mut self.waits {
-            // One that lasts is still parked: the next pass drops it.
-            let lasts = matches!(wait.state, WaitState::Waiting { .. });
-            if !lasts && matches!(&wait.on, WaitOn::Child(child) if discarded.binary_search(child).is_ok()) {
-                (wait.state, wait.settled) = (WaitState::Dropped, None);
+            if matches!(&wait.on, WaitOn::Child(child) if discarded.binary_search(child).is_ok()) {
+                (wait.state, wait.settled, wait.discarded) = (WaitState::Dropped, None, true);
             }
         }
     }

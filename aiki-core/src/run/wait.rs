@@ -29,6 +29,8 @@ pub struct WaitRecord {
     pub state: WaitState,
     /// Its place in the order in which the run's steps were settled, from 1.
     pub settled: Option<u64>,
+    /// A later attempt of the run does not take it over: nothing had come of it.
+    pub discarded: bool,
 }
 
 /// Where a wait stands.

@@ -5,7 +5,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod continuing;
 mod divergence;
+mod events;
 mod laws;
 mod order;
 mod scale;

@@ -1,18 +1,19 @@
 //! A host without a runtime: drives passes, answers reports, ticks bodies, moves the clock, crashes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use aiki_core::replay::{Close, MachineConfig, Pass, PassStep};
 use aiki_core::run::plan::{Due, LeaseDecision, ReportError};
-use aiki_core::run::{SleepRecord, SleepState, TaskState};
+use aiki_core::run::{Entry, HistoryEntry, ReceivedEvent, SleepRecord, SleepState, TaskState, WaitOn, WaitState};
 use aiki_core::{
     Clock, Payload, RegisteredWorkflow, Report, ReportReceipt, RunRecord, RunState, TaskId, Timestamp, Transition,
 };
 
-use super::{Chance, ManualClock, Program, Server, World};
+use super::server::events_left;
+use super::{Chance, EVENTS, ManualClock, Outside, Program, Server, World};
 
 /// No simulated run takes this many steps; one that does goes round in circles.
 const STEP_LIMIT: usize = 4_000;
@@ -24,7 +25,7 @@ pub(crate) enum Driver {
     /// them, the waker may fire for nothing, answers get lost on their way and are asked for again.
     Chance(Chance, Pace),
     /// Answers come at once; bodies end, and time passes, as in the run that wrote these transitions.
-    Follow(Vec<Expected>),
+    Follow(Vec<Expected>, VecDeque<Arrival>),
     /// Answers come at once, bodies end in the order in which they began, and time passes last.
     Steady,
 }
@@ -34,6 +35,14 @@ pub(crate) enum Driver {
 pub(crate) struct Expected {
     pub(crate) transition: Transition,
     pub(crate) at: Timestamp,
+}
+
+/// Something came from outside when so many transitions were written.
+#[derive(Clone, Debug)]
+pub(crate) struct Arrival {
+    pub(crate) written: usize,
+    pub(crate) at: Timestamp,
+    pub(crate) signal: Outside,
 }
 
 /// How time and answers take part in what happens by chance.
@@ -52,8 +61,15 @@ enum Move {
     Answer,
     Tick(Vec<TaskId>),
     Advance(Timestamp),
+    /// Something comes from outside.
+    Arrive(Outside),
+    /// The worker reads the signals behind so many, and hands them to the pass.
+    Deliver(u32),
     PollAgain,
 }
+
+/// At most so many events and ends of children come that nobody waits for.
+const ARRIVALS: usize = 12;
 
 /// How a claim gets lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +95,9 @@ pub(crate) struct Outcome {
     /// Name, input hash unless it holds a time, state, place in the settle order.
     pub(crate) tasks: Vec<(String, String, TaskState, Option<u64>)>,
     pub(crate) sleeps: Vec<(String, Option<bool>, Option<u64>)>,
+    /// What was waited for, and how it ended, without the time.
+    pub(crate) waits: Vec<(WaitOn, Option<WaitState>, Option<u64>)>,
+    pub(crate) children: Vec<(String, bool)>,
 }
 
 /// A report, when it was written, and the server just before.
@@ -86,6 +105,8 @@ pub(crate) struct Written {
     pub(crate) before: Server,
     pub(crate) at: Timestamp,
     pub(crate) report: Report,
+    /// So many things had come from outside.
+    pub(crate) arrived: usize,
 }
 
 pub(crate) struct Sim {
@@ -106,6 +127,10 @@ pub(crate) struct Sim {
     /// The same, with what it takes to have it come out again.
     pub(crate) expected: Vec<Expected>,
     pub(crate) reports: Vec<Written>,
+    /// What came from outside, in order.
+    pub(crate) arrivals: Vec<Arrival>,
+    /// The worker is not told of what it could not tell a later worker of: see law 2.
+    pub(crate) openly: bool,
     /// Before this report arrives, counted from 0, the claim is lost.
     pub(crate) lose_at: Option<(usize, Loss)>,
     /// Ask a pass that is over for more.
@@ -121,7 +146,10 @@ impl Sim {
     pub(crate) fn new(program: &Program, driver: Driver) -> Self {
         let world = World::default();
         let workflow = program.workflow(&world);
-        Self::with_workflow(workflow, world, driver)
+        let mut sim = Self::with_workflow(workflow, world, driver);
+        // Some children are refused; which ones, follows from their input.
+        sim.server.refuses = |start| start.input_hash.as_str().bytes().map(u32::from).sum::<u32>() % 7 == 0;
+        sim
     }
 
     pub(crate) fn with_workflow(workflow: RegisteredWorkflow, world: World, driver: Driver) -> Self {
@@ -145,6 +173,8 @@ impl Sim {
             written: Vec::new(),
             expected: Vec::new(),
             reports: Vec::new(),
+            arrivals: Vec::new(),
+            openly: false,
             lose_at: None,
             poke: false,
             transcript: Vec::new(),
@@ -166,16 +196,117 @@ impl Sim {
         while !self.server.is_over() && !stop(self) {
             self.step();
             if self.server.is_ready() {
+                if !self.openly {
+                    self.arrive_by_chance(6);
+                }
                 self.pass();
             } else {
-                let due = self.server.head.due_at().expect("somebody will move the run");
-                self.clock.advance_to(due);
-                self.server.due();
+                self.wait();
             }
         }
+        self.check_events();
         let violations = std::mem::take(&mut self.world.seen().violations);
         assert!(violations.is_empty(), "{violations:#?}\n{}", self.server.page);
         self
+    }
+
+    /// No worker has the run, and it waits.
+    fn wait(&mut self) {
+        let due = self.server.head.due_at();
+        let awaited = self.server.awaited();
+        let (written, is_waiting) =
+            (self.written.len(), !matches!(self.server.head.state, RunState::AwaitingRetry { .. }));
+        match &mut self.driver {
+            Driver::Follow(_, arrivals) => {
+                let next = arrivals.front().filter(|next| next.written <= written);
+                if let Some(Arrival { at, .. }) = next
+                    && due.is_none_or(|due| *at < due)
+                {
+                    let Arrival { at, signal, .. } = arrivals.pop_front().expect("it is there");
+                    self.clock.advance_to(at);
+                    return self.outside(signal);
+                }
+            }
+            // Whoever follows lets the server's own work go first.
+            Driver::Chance(..) if self.openly && due.is_some_and(|due| due <= self.clock.now()) => {}
+            Driver::Chance(chance, _) if is_waiting => {
+                let some = |chance: &mut Chance| match due {
+                    Some(due) => chance.below(due.since(self.clock.now()).as_millis().max(1) as usize),
+                    None => chance.below(100_000),
+                };
+                if !awaited.is_empty() && (due.is_none() || chance.one_in(2)) {
+                    let at = self.clock.now().after(Duration::from_millis(some(chance) as u64));
+                    let signal = awaited[chance.below(awaited.len())].clone();
+                    self.clock.advance_to(at);
+                    return self.outside(signal);
+                }
+                if self.arrive_by_chance(4) {
+                    return;
+                }
+            }
+            Driver::Steady if due.is_none() => return self.outside(awaited[0].clone()),
+            _ => {}
+        }
+        let due = due.unwrap_or_else(|| panic!("nobody moves the run:\n{}", tail(&self.server.page)));
+        self.clock.advance_to(due);
+        self.server.due();
+    }
+
+    /// Something comes from outside now.
+    pub(crate) fn outside(&mut self, signal: Outside) {
+        self.server.arrive(&signal);
+        self.arrivals.push(Arrival { written: self.written.len(), at: self.clock.now(), signal });
+    }
+
+    fn arrive_by_chance(&mut self, times: usize) -> bool {
+        let Driver::Chance(chance, _) = &mut self.driver else { return false };
+        if self.arrivals.len() >= ARRIVALS || self.server.is_over() || !chance.one_in(times) {
+            return false;
+        }
+        let mut all = self.server.children_under_way();
+        all.extend((0..EVENTS.len()).map(|name| self.server.next_event(name)));
+        let signal = all.swap_remove(chance.below(all.len()));
+        self.outside(signal);
+        true
+    }
+
+    /// What arrived is given to one wait at most, in order, and nothing of it is lost.
+    fn check_events(&self) {
+        let mut events: Vec<ReceivedEvent> = Vec::new();
+        let mut taken: BTreeSet<u32> = BTreeSet::new();
+        let mut waits: BTreeMap<u32, String> = BTreeMap::new();
+        let mut sent = Vec::new();
+        for HistoryEntry { entry, .. } in &self.server.journal {
+            match entry {
+                Entry::EventReceived { event } => {
+                    sent.push(event.clone());
+                    events.push(event.clone());
+                }
+                Entry::WaitOpened { ordinal, on: WaitOn::Event(name), .. } => {
+                    drop(waits.insert(*ordinal, name.clone()))
+                }
+                Entry::WaitCompleted { ordinal, event: Some(index) } => {
+                    let name = waits.remove(ordinal).expect("a wait ends once");
+                    let event = &events[*index as usize];
+                    assert_eq!(event.name, name, "a wait gets what it waits for");
+                    let first = (0..).find(|at| !taken.contains(at) && events[*at as usize].name == name);
+                    assert_eq!(first, Some(*index), "in order, each once:\n{}", self.server.page);
+                    taken.insert(*index);
+                }
+                Entry::WaitTimedOut { ordinal } | Entry::WaitDropped { ordinal } => drop(waits.remove(ordinal)),
+                Entry::Continued { events: carried, .. } => {
+                    let left = (0..).zip(&events).filter(|(at, _)| !taken.contains(at));
+                    let left: Vec<_> = left.map(|(_, event)| event.clone()).collect();
+                    assert_eq!(*carried, left, "what nobody took goes along");
+                    (events, taken) = (left, BTreeSet::new());
+                    waits.clear();
+                }
+                _ => {}
+            }
+        }
+        let numbers: Vec<_> = sent.iter().map(|event| event.reference_id.clone().unwrap_or_default()).collect();
+        assert_eq!(numbers, (0..sent.len()).map(|number| number.to_string()).collect::<Vec<_>>());
+        assert_eq!(events_left(&self.server.record()).len(), events.len() - taken.len());
     }
 
     /// One pass. `None` when the host crashed.
@@ -214,12 +345,15 @@ impl Sim {
                     if self.lost() {
                         return Some(self.reject(pass, in_flight));
                     }
+                    // Behind the worker's back.
+                    self.arrive_unseen();
                     if self.is_prompt() {
                         self.arrive(&mut in_flight);
                     }
                     if self.crashes() {
                         return None;
                     }
+                    self.arrive_unseen();
                     if self.is_prompt() {
                         self.answer(&mut pass, &mut in_flight);
                     }
@@ -229,8 +363,16 @@ impl Sim {
                     self.check_silence(pass);
                     return Some(close);
                 }
-                PassStep::Wait { until, .. } => match self.choose(in_flight.is_some(), until) {
+                PassStep::Wait { until, .. } => match self.choose(&pass, in_flight.is_some(), until) {
                     Move::PollAgain => {}
+                    Move::Deliver(after) => pass.deliver(after, self.server.signals(after)),
+                    Move::Arrive(signal) => {
+                        self.outside(signal);
+                        if self.openly {
+                            let known = pass.known_signals();
+                            pass.deliver(known, self.server.signals(known));
+                        }
+                    }
                     Move::Answer => {
                         self.arrive(&mut in_flight);
                         if self.crashes() {
@@ -248,8 +390,30 @@ impl Sim {
         }
     }
 
-    fn choose(&mut self, in_flight: bool, until: Option<Timestamp>) -> Move {
+    fn arrive_unseen(&mut self) {
+        if !self.openly {
+            self.arrive_by_chance(12);
+        }
+    }
+
+    fn choose(&mut self, pass: &Pass, in_flight: bool, until: Option<Timestamp>) -> Move {
         let gates = self.world.waiting();
+        let (known, base) = (pass.known_signals(), self.server.head.base.signals);
+        let news = known < self.server.head.signals;
+        let arrivals = self.arrivals.len();
+        let may_arrive = arrivals < ARRIVALS && !self.server.is_over() && !(self.openly && in_flight);
+        if let Driver::Chance(chance, _) = &mut self.driver {
+            // An answer that took long repeats what is known by now.
+            let overlap = (chance.below(3) as u32).min(known - base.min(known));
+            if news && chance.one_in(if pass.awaits_signals() { 2 } else { 6 }) {
+                return Move::Deliver(known - overlap);
+            }
+            if may_arrive && chance.one_in(10) {
+                let mut all = self.server.children_under_way();
+                all.extend((0..EVENTS.len()).map(|name| self.server.next_event(name)));
+                return Move::Arrive(all.swap_remove(chance.below(all.len())));
+            }
+        }
         let time = until.map(Move::Advance);
         match &mut self.driver {
             Driver::Chance(chance, pace) => {
@@ -268,12 +432,19 @@ impl Sim {
                 assert!(!moves.is_empty(), "the pass waits for nothing:\n{}", self.server.page);
                 if chance.one_in(10) { Move::PollAgain } else { moves.swap_remove(chance.below(moves.len())) }
             }
-            Driver::Steady | Driver::Follow(_) if in_flight => Move::Answer,
+            Driver::Steady | Driver::Follow(..) if in_flight => Move::Answer,
             Driver::Steady => {
                 let first = gates.first().map(|task| Move::Tick(vec![*task]));
                 first.or(time).expect("the pass waits for something")
             }
-            Driver::Follow(expected) => {
+            Driver::Follow(expected, arrivals) => {
+                if let Some(Arrival { at, .. }) = arrivals.front().filter(|next| next.written <= self.written.len()) {
+                    if *at > self.clock.now() {
+                        return Move::Advance(until.map_or(*at, |until| until.min(*at)));
+                    }
+                    let Arrival { signal, .. } = arrivals.pop_front().expect("it is there");
+                    return Move::Arrive(signal);
+                }
                 let next = expected.get(self.written.len());
                 if let Some(Expected { at, .. }) = next
                     && *at > self.clock.now()
@@ -364,9 +535,17 @@ impl Sim {
             Some(InFlight::Sent(report, lines, at)) => (report, lines, at),
             other => return *in_flight = other,
         };
-        self.reports.push(Written { before: self.server.clone(), at: self.clock.now(), report: report.clone() });
+        self.reports.push(Written {
+            before: self.server.clone(),
+            at: self.clock.now(),
+            report: report.clone(),
+            arrived: self.arrivals.len(),
+        });
         let receipt = self.server.report(&report).unwrap_or_else(|error| panic!("{error}: {report:?}"));
         self.world.written(&report.transitions, lines);
+        if self.server.head.seen.is_none() {
+            self.world.continued();
+        }
         self.written.extend(report.transitions.iter().cloned());
         let expected = |transition: &Transition| Expected { transition: transition.clone(), at: made_at };
         self.expected.extend(report.transitions.iter().map(expected));
@@ -385,6 +564,10 @@ impl Sim {
         if let Some(InFlight::Written(report, receipt)) = in_flight.take() {
             self.world.answered(&report.transitions);
             pass.accepted(&receipt);
+            let known = pass.known_signals();
+            if known < receipt.signals && pass.awaits_signals() && !self.openly && self.crashes.is_multiple_of(2) {
+                pass.deliver(known, self.server.signals(known));
+            }
         }
     }
 
@@ -420,7 +603,7 @@ impl Sim {
     /// The server of this finished run as it stood after the first `kept` transitions of the `at`-th
     /// report, the worker having just handed the run back.
     pub(crate) fn cut(&self, at: usize, kept: usize) -> Server {
-        let Written { before, at: time, report } = &self.reports[at];
+        let Written { before, at: time, report, arrived } = &self.reports[at];
         let clock = Arc::new(ManualClock::new());
         match (&before.head.lease, at.checked_sub(1)) {
             (_, _) if kept > 0 => clock.advance_to(*time),
@@ -429,6 +612,9 @@ impl Sim {
                 clock.advance_to(last.map_or(lease.since, |last| lease.since.max(self.reports[last].at)))
             }
             (None, _) => unreachable!("a report is written under a lease"),
+        }
+        if let Some(last) = arrived.checked_sub(1) {
+            clock.advance_to(self.arrivals[last].at);
         }
         let mut server = Server { clock, ..before.clone() };
         if kept > 0 {
@@ -492,7 +678,23 @@ pub(crate) fn outcome(record: &RunRecord) -> Outcome {
         };
         (name.clone(), in_full, *settled)
     });
-    Outcome { ending, attempts: record.attempts, tasks: tasks.collect(), sleeps: sleeps.collect() }
+    let waits = record.waits.iter().map(|wait| {
+        let state = match wait.state {
+            WaitState::Waiting { .. } => None,
+            WaitState::TimedOut { .. } => Some(WaitState::TimedOut { timed_out_at: Timestamp::EPOCH }),
+            other => Some(other),
+        };
+        (wait.on.clone(), state, wait.settled)
+    });
+    let children = record.children.iter().map(|child| (child.input_hash.as_str().to_owned(), child.cancelled));
+    Outcome {
+        ending,
+        attempts: record.attempts,
+        tasks: tasks.collect(),
+        sleeps: sleeps.collect(),
+        waits: waits.collect(),
+        children: children.collect(),
+    }
 }
 
 /// A transition in a few words, with its task's ordinal.

@@ -4,6 +4,7 @@
 
 pub(crate) mod chance;
 pub(crate) mod clock;
+pub(crate) mod hand;
 pub(crate) mod host;
 pub(crate) mod program;
 pub(crate) mod server;
@@ -11,9 +12,10 @@ pub(crate) mod world;
 
 pub(crate) use chance::Chance;
 pub(crate) use clock::ManualClock;
+pub(crate) use hand::Hand;
 pub(crate) use host::{Driver, Pace, Sim};
-pub(crate) use program::{Call, Node, Patience, Program};
-pub(crate) use server::Server;
+pub(crate) use program::{Call, EVENTS, Limit, Node, Patience, Program};
+pub(crate) use server::{Outside, Server};
 pub(crate) use world::World;
 
 /// How many cases a property is tried on: `count`, or as many times more as `LAWS_TIMES` says, for a

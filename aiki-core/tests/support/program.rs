@@ -4,7 +4,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aiki_core::{Failure, RegisteredWorkflow, RetryStrategy, Run, Task, TaskContext, Workflow};
+use aiki_core::context::Child;
+use aiki_core::{
+    ChildError, Event, Failure, RegisteredWorkflow, RetryStrategy, Run, Task, TaskContext, Workflow, WorkflowVersion,
+};
 use futures::future::{Either, join_all, select};
 use futures::stream::{FuturesUnordered, StreamExt};
 use proptest::prelude::*;
@@ -32,6 +35,22 @@ impl Patience {
     }
 }
 
+/// The events that programs wait for. What they carry is their number among all that were sent.
+pub(crate) const EVENTS: [Event<u32>; 2] = [Event::new("paid"), Event::new("packed")];
+
+/// A program that continues as new gets its generation in thousands and its first input below.
+const GENERATION: u32 = 1_000;
+
+/// How long a body may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Limit {
+    None,
+    /// Milliseconds in all.
+    Whole(u64),
+    /// Milliseconds between heartbeats. The body gives one when it begins and none later.
+    Heartbeat(u64),
+}
+
 /// A task call. Its body fails in the first `failures` attempts and then succeeds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Call {
@@ -41,15 +60,28 @@ pub(crate) struct Call {
     pub(crate) patience: Patience,
     /// How many ticks the body takes; 0 ends at once.
     pub(crate) ticks: u8,
+    pub(crate) limit: Limit,
+    /// The body says at each step how far it has got.
+    pub(crate) checkpoints: bool,
 }
 
 impl Call {
     pub(crate) fn new(name: &'static str, value: u32) -> Self {
-        Self { name, value, failures: 0, patience: Patience::Never, ticks: 0 }
+        Self { name, value, failures: 0, patience: Patience::Never, ticks: 0, limit: Limit::None, checkpoints: false }
     }
 
     pub(crate) fn ticks(mut self, ticks: u8) -> Self {
         self.ticks = ticks;
+        self
+    }
+
+    pub(crate) fn within(mut self, limit: Limit) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    pub(crate) fn checkpoints(mut self) -> Self {
+        self.checkpoints = true;
         self
     }
 
@@ -87,6 +119,14 @@ pub(crate) enum Node {
     LateSleep(u64, Box<Node>),
     /// Calls and never looks.
     Dropped(Call),
+    /// Waits for one of the [`EVENTS`], at most for so many milliseconds.
+    Event(usize, Option<u64>),
+    /// Starts a child with this input and waits for it, at most for so many milliseconds.
+    Child(u32, Option<u64>),
+    /// Starts a child, does something else, then waits for the child.
+    LateChild(u32, Box<Node>),
+    /// Starts a child and has it cancelled; waits for its end.
+    CancelledChild(u32),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +135,8 @@ pub(crate) struct Program {
     /// The handler fails at its end in so many attempts of the run.
     pub(crate) failures: u64,
     pub(crate) retried: bool,
+    /// The handler begins again as new so many times.
+    pub(crate) continues: u32,
 }
 
 /// The input of every task: what it needs to know to behave as the call says.
@@ -103,6 +145,7 @@ struct Input {
     value: u32,
     failures: u64,
     ticks: u8,
+    checkpoints: bool,
 }
 
 type Eval<'a> = Pin<Box<dyn Future<Output = Result<u32, Failure>> + Send + 'a>>;
@@ -111,12 +154,20 @@ fn mix(a: u32, b: u32) -> u32 {
     (a ^ 0x9E37_79B9).wrapping_mul(31).wrapping_add(b).rotate_left(7)
 }
 
-fn task(world: &World, name: &'static str, patience: Patience) -> Task<Input, u32> {
-    let world = world.clone();
-    Task::new(name, move |cx: TaskContext, input: Input| {
+fn task(world: &World, call: &Call) -> Task<Input, u32> {
+    let (world, name) = (world.clone(), call.name);
+    let task = Task::new(name, move |cx: TaskContext, input: Input| {
         let work = world.begin(&cx, input.ticks);
         let attempt = cx.attempt();
+        let tell = input.checkpoints.then_some(cx);
         async move {
+            if let Some(cx) = &tell {
+                cx.heartbeat_with(&work.checkpoint())?;
+            }
+            work.stage().await;
+            if let Some(cx) = &tell {
+                cx.heartbeat_with(&work.checkpoint())?;
+            }
             work.await;
             if attempt <= input.failures {
                 return Err(Failure::new("Broken", format!("attempt {attempt}")));
@@ -125,13 +176,43 @@ fn task(world: &World, name: &'static str, patience: Patience) -> Task<Input, u3
             Ok(if name == "now" { 7 } else { mix(name.len() as u32, input.value) })
         }
     })
-    .retry(patience.strategy())
+    .retry(call.patience.strategy());
+    match call.limit {
+        Limit::None => task,
+        Limit::Whole(ms) => task.time_limit(Duration::from_millis(ms)),
+        Limit::Heartbeat(ms) => task.heartbeat_timeout(Duration::from_millis(ms)),
+    }
+}
+
+fn child() -> WorkflowVersion<u32, u32, Failure> {
+    Workflow::new("part").version("1", |_: Run, input: u32| async move { Ok::<_, Failure>(input) })
+}
+
+/// How a child ended, as one number.
+async fn ended(child: &Child<'_, u32, Failure>, timeout: Option<u64>) -> u32 {
+    let result = match timeout {
+        None => child.wait().await,
+        Some(ms) => child.wait_within(Duration::from_millis(ms)).await,
+    };
+    match result {
+        Ok(value) => value,
+        Err(ChildError::Failed { .. }) => 11,
+        Err(ChildError::Cancelled { .. }) => 12,
+        Err(ChildError::TimedOut { .. }) => 13,
+        Err(ChildError::WaitTimedOut { .. }) => 14,
+        Err(ChildError::Engine { .. }) => 15,
+    }
 }
 
 #[track_caller]
 fn start<'a>(run: &'a Run, world: &World, call: &Call, acc: u32) -> aiki_core::context::TaskFuture<'a, u32, Failure> {
-    let input = Input { value: mix(acc, call.value), failures: call.failures, ticks: call.ticks };
-    task(world, call.name, call.patience).start(run, input)
+    let input = Input {
+        value: mix(acc, call.value),
+        failures: call.failures,
+        ticks: call.ticks,
+        checkpoints: call.checkpoints,
+    };
+    task(world, call).start(run, input)
 }
 
 /// Walks a node. `acc` is what the handler knows so far; it goes into every input, so that a value
@@ -214,6 +295,21 @@ fn eval<'a>(run: &'a Run, world: &'a World, node: &'a Node, acc: u32) -> Eval<'a
                 drop(start(run, world, call, acc));
                 4
             }
+            Node::Event(event, None) => run.event(&EVENTS[*event]).await,
+            Node::Event(event, Some(ms)) => {
+                run.event_within(&EVENTS[*event], Duration::from_millis(*ms)).await.unwrap_or(10)
+            }
+            Node::Child(input, timeout) => ended(&child().start_child(run, mix(acc, *input)), *timeout).await,
+            Node::LateChild(input, node) => {
+                let early = child().start_child(run, mix(acc, *input));
+                let value = eval(run, world, node, acc).await?;
+                mix(value, ended(&early, None).await)
+            }
+            Node::CancelledChild(input) => {
+                let child = child().start_child(run, mix(acc, *input));
+                child.cancel();
+                ended(&child, None).await
+            }
         };
         world.note(format!("{} {value}", node.kind()));
         Ok(value)
@@ -241,6 +337,10 @@ impl Node {
             Node::Late(..) => "late",
             Node::LateSleep(..) => "late sleep",
             Node::Dropped(_) => "dropped",
+            Node::Event(..) => "event",
+            Node::Child(..) => "child",
+            Node::LateChild(..) => "late child",
+            Node::CancelledChild(_) => "cancelled child",
         }
     }
 
@@ -249,7 +349,7 @@ impl Node {
             || match self {
                 Node::Seq(nodes) | Node::Join(nodes) | Node::Unordered(nodes) => nodes.iter().any(|node| node.any(is)),
                 Node::Race(left, right) => left.any(is) || right.any(is),
-                Node::Late(_, node) | Node::LateSleep(_, node) => node.any(is),
+                Node::Late(_, node) | Node::LateSleep(_, node) | Node::LateChild(_, node) => node.any(is),
                 _ => false,
             }
     }
@@ -266,13 +366,30 @@ impl Node {
                     | Node::Twins(..)
                     | Node::Late(..)
                     | Node::LateSleep(..)
+                    | Node::LateChild(..)
             )
         })
+    }
+
+    fn has_events(&self) -> bool {
+        self.any(&|node| matches!(node, Node::Event(..)))
+    }
+
+    /// Whether some wait or body may take too long or not, as time will have it.
+    fn has_timeouts(&self) -> bool {
+        self.any(&|node| matches!(node, Node::Event(_, Some(_)) | Node::Child(_, Some(_)))) || {
+            let limited = std::cell::Cell::new(false);
+            self.clone().each_call(&|call| limited.set(limited.get() || call.limit != Limit::None));
+            limited.get()
+        }
     }
 
     /// Whether what comes out depends on what ends first.
     pub(crate) fn is_order_sensitive(&self) -> bool {
         self.any(&|node| matches!(node, Node::Unordered(_) | Node::Chunks(_) | Node::Race(..)))
+            || self.has_timeouts()
+            // Whose event came first, and which a failing sibling left alone.
+            || self.has_events() && self.is_concurrent()
     }
 
     /// Every node, each after its children.
@@ -285,7 +402,7 @@ impl Node {
                 left.each(change);
                 right.each(change);
             }
-            Node::Late(_, node) | Node::LateSleep(_, node) => node.each(change),
+            Node::Late(_, node) | Node::LateSleep(_, node) | Node::LateChild(_, node) => node.each(change),
             _ => {}
         }
         change(self);
@@ -306,7 +423,7 @@ impl Node {
 
 impl Program {
     pub(crate) fn of(root: Node) -> Self {
-        Self { root, failures: 0, retried: false }
+        Self { root, failures: 0, retried: false, continues: 0 }
     }
 
     /// Turns retries that nobody but the process knows of into recorded ones: a crash repeats the
@@ -317,6 +434,13 @@ impl Program {
                 call.patience = Patience::Long;
             }
         });
+        self
+    }
+
+    /// Does without time limits and checkpoints: a body that starts again after a crash has all of its
+    /// time again, and says again how far it has got.
+    pub(crate) fn without_limits(mut self) -> Self {
+        self.root.each_call(&|call| (call.limit, call.checkpoints) = (Limit::None, false));
         self
     }
 
@@ -337,8 +461,12 @@ impl Program {
             let (program, world) = (program.clone(), world.clone());
             async move {
                 world.note("begin".into());
-                let value = eval(&run, &world, &program.root, input).await?;
+                let value = eval(&run, &world, &program.root, input % GENERATION).await?;
                 world.note("end".into());
+                if input / GENERATION < program.continues {
+                    let next = (input / GENERATION + 1) * GENERATION + value % GENERATION;
+                    return run.continue_as_new(next).await;
+                }
                 if run.attempt() <= program.failures {
                     return Err(Failure::new("Final", format!("attempt {}", run.attempt())));
                 }
@@ -347,7 +475,7 @@ impl Program {
         });
         let retry = RetryStrategy::fixed(3, Duration::from_millis(40_009));
         let version = if self.retried { version.retry(retry) } else { version };
-        version.register()
+        EVENTS.iter().fold(version, |version, event| version.event(event)).register()
     }
 }
 
@@ -355,15 +483,27 @@ fn any_call() -> impl Strategy<Value = Call> {
     let name = prop_oneof![Just("a"), Just("bb"), Just("ccc")];
     let patience = prop_oneof![3 => Just(Patience::Never), 2 => Just(Patience::Short), 2 => Just(Patience::Long)];
     let failures = prop_oneof![4 => Just(0u64), 3 => 1..3u64, 1 => Just(3u64)];
-    (name, 0..2u32, failures, patience, 0..3u8).prop_map(|(name, value, failures, patience, ticks)| {
-        // Most tasks succeed in the end; a program that always fails at once shows little.
-        let failures = if patience == Patience::Never && value == 0 { 0 } else { failures };
-        Call { name, value, failures, patience, ticks }
-    })
+    let limit = prop_oneof![
+        8 => Just(Limit::None),
+        1 => prop_oneof![Just(3u64), Just(40_000)].prop_map(Limit::Whole),
+        1 => prop_oneof![Just(5u64), Just(2_000)].prop_map(Limit::Heartbeat),
+    ];
+    let more = (0..3u8, limit, prop::bool::weighted(0.2));
+    (name, 0..2u32, failures, patience, more).prop_map(
+        |(name, value, failures, patience, (ticks, limit, checkpoints))| {
+            // Most tasks succeed in the end; a program that always fails at once shows little.
+            let failures = if patience == Patience::Never && value == 0 { 0 } else { failures };
+            Call { name, value, failures, patience, ticks, limit, checkpoints }
+        },
+    )
 }
 
 fn any_sleep() -> impl Strategy<Value = u64> {
     prop_oneof![Just(0u64), Just(3), Just(20_023), Just(61_000), Just(90_001)]
+}
+
+fn any_timeout() -> impl Strategy<Value = Option<u64>> {
+    prop_oneof![2 => Just(None), 1 => any_sleep().prop_map(Some)]
 }
 
 fn any_node() -> impl Strategy<Value = Node> {
@@ -378,6 +518,9 @@ fn any_node() -> impl Strategy<Value = Node> {
         }),
         1 => (any_call(), 2..4u8).prop_map(|(call, count)| Node::Twins(call, count)),
         1 => any_call().prop_map(Node::Dropped),
+        4 => (0..EVENTS.len(), any_timeout()).prop_map(|(event, timeout)| Node::Event(event, timeout)),
+        2 => (0..4u32, any_timeout()).prop_map(|(input, timeout)| Node::Child(input, timeout)),
+        1 => (0..4u32).prop_map(Node::CancelledChild),
     ];
     leaf.prop_recursive(3, 14, 4, |inner| {
         let boxed = inner.clone().prop_map(Box::new);
@@ -389,7 +532,8 @@ fn any_node() -> impl Strategy<Value = Node> {
             1 => prop::collection::vec(any_call(), 2..4).prop_map(Node::Chunks),
             3 => (boxed.clone(), boxed.clone()).prop_map(|(left, right)| Node::Race(left, right)),
             1 => (any_call(), boxed.clone()).prop_map(|(call, node)| Node::Late(call, node)),
-            1 => (any_sleep(), boxed).prop_map(|(ms, node)| Node::LateSleep(ms, node)),
+            1 => (any_sleep(), boxed.clone()).prop_map(|(ms, node)| Node::LateSleep(ms, node)),
+            1 => (0..4u32, boxed).prop_map(|(input, node)| Node::LateChild(input, node)),
         ]
     })
 }
@@ -398,5 +542,11 @@ fn any_node() -> impl Strategy<Value = Node> {
 pub(crate) fn any_program() -> impl Strategy<Value = Program> {
     let root = prop::collection::vec(any_node(), 1..4).prop_map(Node::Seq);
     let failures = prop_oneof![4 => Just(0u64), 1 => 1..4u64];
-    (root, failures, any::<bool>()).prop_map(|(root, failures, retried)| Program { root, failures, retried })
+    let continues = prop_oneof![4 => Just(0u32), 1 => 1..3u32];
+    (root, failures, any::<bool>(), continues).prop_map(|(root, failures, retried, continues)| Program {
+        root,
+        failures,
+        retried,
+        continues,
+    })
 }

@@ -46,6 +46,10 @@ pub(crate) struct Seen {
     pub(crate) violations: Vec<String>,
     /// Bodies that would end at once wait for one tick, so that the host decides their order.
     pub(crate) gate_all: bool,
+    /// The latest checkpoint of a task on record, and what its body has said since in this pass.
+    checkpoints: HashMap<TaskId, u32>,
+    told: HashMap<TaskId, u32>,
+    next_checkpoint: u32,
     /// A run that is tried again as a whole may take another path: its notes are not compared.
     pub(crate) forget_lines: bool,
 }
@@ -69,6 +73,20 @@ impl World {
                 seen.violations.push(text);
             }
         }
+        let found = cx.checkpoint::<u32>().ok().flatten();
+        let known = seen.told.get(&task).or(seen.checkpoints.get(&task)).copied();
+        if found != known {
+            let text = format!("attempt {attempt} of {task} found the checkpoint {found:?}, it should be {known:?}");
+            seen.violations.push(text);
+        }
+        drop(seen);
+        self.begin_unchecked(cx, ticks)
+    }
+
+    /// A body starts where no simulation keeps the books.
+    pub(crate) fn begin_unchecked(&self, cx: &TaskContext, ticks: u8) -> Work {
+        let mut seen = self.seen();
+        let (task, attempt) = (cx.task_id(), cx.attempt());
         seen.executions.push((task, attempt));
         seen.cancellations.push(cx.cancellation().clone());
         let ticks_left = if seen.gate_all { 1 } else { ticks };
@@ -77,7 +95,7 @@ impl World {
         if ticks_left > 0 {
             seen.gates.push(Gate { id, task, ticks_left, waker: None });
         }
-        Work { world: self.clone(), id }
+        Work { world: self.clone(), id, task }
     }
 
     /// The tasks whose bodies can go on by a tick, the oldest first.
@@ -130,6 +148,10 @@ impl World {
             seen.before = lines;
         }
         seen.reported = seen.reported_now;
+        seen.told.clear();
+        let number = |checkpoint: &aiki_core::Payload| checkpoint.as_str().parse().unwrap();
+        let checkpoint = |task: &aiki_core::run::TaskRecord| Some((task.id, number(task.checkpoint.as_ref()?)));
+        seen.checkpoints = record.tasks.iter().filter_map(checkpoint).collect();
         seen.forget_lines |= record.attempts > 1;
     }
 
@@ -148,9 +170,21 @@ impl World {
                 | Transition::TaskParked { id, .. } => {
                     seen.allowed.remove(id);
                 }
+                Transition::TaskProgressed { id, checkpoint } => {
+                    let checkpoint = checkpoint.as_str().parse().unwrap();
+                    seen.checkpoints.insert(*id, checkpoint);
+                }
                 _ => {}
             }
         }
+    }
+
+    /// The handler has begun again as new.
+    pub(crate) fn continued(&self) {
+        let mut seen = self.seen();
+        seen.lines.clear();
+        seen.before.clear();
+        (seen.reported, seen.reported_now) = (0, 0);
     }
 
     /// The pass has been told that these transitions were written.
@@ -174,6 +208,38 @@ impl World {
 pub(crate) struct Work {
     world: World,
     id: u64,
+    task: TaskId,
+}
+
+impl Work {
+    /// Makes a checkpoint that no body has made before.
+    pub(crate) fn checkpoint(&self) -> u32 {
+        let mut seen = self.world.seen();
+        seen.next_checkpoint += 1;
+        let checkpoint = seen.next_checkpoint;
+        seen.told.insert(self.task, checkpoint);
+        checkpoint
+    }
+
+    /// Waits until the body has been ticked once, if it needs more than one tick.
+    pub(crate) async fn stage(&self) {
+        let left = |world: &World, id| {
+            let seen = world.seen();
+            seen.gates.iter().find(|gate| gate.id == id).map_or(0, |gate| gate.ticks_left)
+        };
+        let first = left(&self.world, self.id);
+        std::future::poll_fn(|cx| {
+            let now = left(&self.world, self.id);
+            if first < 2 || now < first {
+                return Poll::Ready(());
+            }
+            if let Some(gate) = self.world.seen().gates.iter_mut().find(|gate| gate.id == self.id) {
+                gate.waker = Some(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
 }
 
 impl Future for Work {

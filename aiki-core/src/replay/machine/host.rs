@@ -80,7 +80,6 @@ impl RunMachine {
         }
         self.at_rest = true;
         self.silent = false;
-        let replayed = self.phase == Phase::Replaying;
         self.phase = Phase::Live;
         if !self.settle_held(now) {
             return false;
@@ -91,7 +90,7 @@ impl RunMachine {
         }
         // What is due by now comes before a body that only now starts again.
         self.handle_timeout(now);
-        if replayed {
+        if std::mem::take(&mut self.interrupted) {
             for (at, step) in self.steps.iter_mut().enumerate() {
                 if matches!(step.state, StepState::Interrupted) {
                     step.state = StepState::Executable;

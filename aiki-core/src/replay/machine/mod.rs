@@ -121,6 +121,8 @@ pub struct RunMachine {
     /// The handler has come to rest since it was given the last outcome. Only then it is given the
     /// next one, live as in replay, so that it cannot tell the two apart.
     at_rest: bool,
+    /// Bodies that were under way on record have not been started again yet.
+    interrupted: bool,
     /// Polls of the handler since it last came to rest.
     restless: u32,
     drawn: u64,
@@ -165,6 +167,7 @@ impl RunMachine {
             silent: record.seen.is_some(),
             seen: record.seen,
             at_rest: false,
+            interrupted: true,
             restless: 0,
             drawn: 0,
             last_call: None,

@@ -73,9 +73,10 @@ impl RunMachine {
 
     /// The body of a task begins: its time runs from now.
     pub fn begin_attempt(&mut self, step: StepId, now: Timestamp) {
+        self.forget_attempt(step);
         let deadline = self.deadline;
         if let StepKind::Task { call, attempt, .. } = &mut self.steps[step.0].kind {
-            **attempt = Attempt::begin(call.limits, deadline, now);
+            **attempt = Attempt::begin(call.limits, deadline, now).paced_as(attempt);
             self.attempts_due.extend(attempt.due().map(|due| (due, step)));
         }
     }
@@ -148,7 +149,7 @@ impl RunMachine {
         // What an overdue body returns comes too late.
         let result = attempt.broken().map_or(result, |limit| Err(Failure::from_object(limit.error())));
         let owed = checkpoint.clone().filter(|_| attempt.owes_checkpoint());
-        **attempt = Attempt::default();
+        attempt.end();
         let failure = match result {
             Ok(output) => {
                 self.end_step(step, StepOutcome::Completed(output));
@@ -160,9 +161,11 @@ impl RunMachine {
         match next_delay(&call.retry, made, &failure, chance) {
             Some(delay) if delay <= self.config.inline_wait => {
                 *attempts += 1;
+                self.attempts_due.extend(attempt.due().map(|due| (due, step)));
                 self.set(step, StepState::Backoff { due: now.after(delay) });
             }
             Some(delay) => {
+                **attempt = Attempt::default();
                 if let Some(checkpoint) = owed {
                     self.draft.push(Transition::TaskProgressed { id, checkpoint });
                 }

@@ -145,9 +145,12 @@ impl RunMachine {
         self.set(id, StepState::Parked { due: until });
     }
 
-    /// Further signals have reached the run: those behind the `after` that it had had before.
+    /// Further signals have reached the run: those behind the `after` that it had had before. A pass that
+    /// has made up its last report takes no more: the report has to say what was known to it.
     pub fn deliver(&mut self, after: u32, signals: Vec<Signal>) {
-        self.inbox.deliver(after, signals);
+        if self.is_open() {
+            self.inbox.deliver(after, signals);
+        }
     }
 
     /// How many signals of the run are known here.
@@ -215,6 +218,15 @@ impl RunMachine {
         });
         match checked {
             Ok(input) => {
+                // An event that was on its way to a wait has not reached the handler: it goes along.
+                for step in &self.steps {
+                    if let (StepKind::Wait { .. }, StepState::Ended(outcome) | StepState::Settled(outcome)) =
+                        (&step.kind, &step.state)
+                        && let StepOutcome::Event { index, .. } = outcome
+                    {
+                        self.inbox.put_back(*index);
+                    }
+                }
                 let events = self.inbox.take_left();
                 self.draft.push(Transition::ContinuedAsNew { input, events });
                 self.phase = Phase::Closing(Close::Continued);

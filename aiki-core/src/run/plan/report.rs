@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::child::ChildDecision;
-use super::signal::go_on;
+use super::signal::look_again;
 use crate::failure::ErrorObject;
 use crate::id::RunId;
 use crate::report::{ChildStart, Report, ReportReceipt, Transition};
@@ -98,7 +98,8 @@ pub fn report(
     }
     draft.last_report = Some(LastReport { seq: report.seq, revision: draft.revision, children: opened });
     draft.deliveries = 0;
-    // What a handler that continues as new logs was never logged before.
+    // What a handler that continues as new logs was never logged before. One that has to look at further
+    // signals first goes on where it was.
     draft.seen = (!continued).then_some(draft.settled);
     let children = draft.last_report.as_ref().map(|last| last.children.clone()).unwrap_or_default();
     let receipt = ReportReceipt { revision: draft.revision, signals: draft.signals, children };
@@ -221,7 +222,7 @@ impl Writing<'_> {
             Transition::Suspended => {
                 suspend(head, now, entries)?;
                 if self.report.signals < head.signals {
-                    go_on(head, QueuedReason::Event, now, entries)?;
+                    look_again(head, QueuedReason::Event, now, entries)?;
                 }
                 return Ok(());
             }

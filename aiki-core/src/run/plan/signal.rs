@@ -104,6 +104,19 @@ pub(super) fn go_on(
     now: Timestamp,
     entries: &mut Vec<HistoryEntry>,
 ) -> Result<(), IllegalTransition> {
+    look_again(head, reason, now, entries)?;
+    wake_due_steps(head, now, entries);
+    Ok(())
+}
+
+/// The same for a run whose worker has not seen all signals: what it waits for may have come in time,
+/// so that none of its waits ends here.
+pub(super) fn look_again(
+    head: &mut RunHead,
+    reason: QueuedReason,
+    now: Timestamp,
+    entries: &mut Vec<HistoryEntry>,
+) -> Result<(), IllegalTransition> {
     let (scheduled, queued) = match (&head.state, reason) {
         (RunState::AwaitingEvent { .. }, _) => (Some(ScheduledReason::Event), QueuedReason::Event),
         (RunState::AwaitingChild { .. }, _) => (Some(ScheduledReason::ChildWorkflow), QueuedReason::ChildWorkflow),
@@ -113,7 +126,5 @@ pub(super) fn go_on(
     if let Some(reason) = scheduled {
         head.transition(RunState::Scheduled { scheduled_at: now, reason }, now, entries)?;
     }
-    head.transition(RunState::Queued { reason: queued }, now, entries)?;
-    wake_due_steps(head, now, entries);
-    Ok(())
+    head.transition(RunState::Queued { reason: queued }, now, entries)
 }

@@ -101,12 +101,12 @@ pub(super) fn end(
     Ok(())
 }
 
-/// A new attempt of the run gives up every task that did not complete.
+/// A new attempt of the run gives up every task that did not complete, and every wait that lasts.
 fn discard_for_retry(head: &mut RunHead) {
     let counts = &mut head.counts;
     counts.discarded += counts.running + counts.awaiting_retry + counts.failed;
     (counts.running, counts.awaiting_retry, counts.failed) = (0, 0, 0);
     head.open_tasks.clear();
     head.checkpoints.clear();
-    head.parked.retain(|parked| !matches!(parked.step, ParkedStep::Task(_)));
+    head.parked.retain(|parked| matches!(parked.step, ParkedStep::Sleep { .. }));
 }
