@@ -165,6 +165,40 @@ fn a_changed_child_is_explained_by_what_was_changed() {
     assert!(text.contains("Not asked for: child `part@1`"), "{text}");
 }
 
+/// The code was changed so that it starts a child that it does not wait for, and returns as soon as the
+/// tasks on record have been asked for.
+#[test]
+fn a_child_that_was_held_back_starts_before_the_handler_ends() {
+    let nap = std::time::Duration::from_secs(60);
+    let quick = Task::new("quick", |_: TaskContext, input: u32| async move { Ok::<_, Failure>(input) });
+    let task = quick.clone();
+    let old = handler(move |run, _| {
+        let task = task.clone();
+        async move {
+            task.start(&run, 1).await?;
+            run.sleep("nap", nap).await;
+            Ok(0)
+        }
+    });
+    let mut hand = Hand::new(&old);
+    hand.go();
+    hand.advance(nap);
+    hand.server.due();
+    hand.workflow = handler(move |run, _| {
+        let task = quick.clone();
+        async move {
+            part("1").start_child(&run, 9);
+            task.start(&run, 1).await?;
+            run.sleep("nap", nap).await;
+            Ok(1)
+        }
+    });
+    hand.claim();
+    hand.go_on();
+    assert_eq!(hand.output(), "1");
+    assert_eq!(hand.server.head.open_children, 1);
+}
+
 const MANY: u32 = 1_000;
 
 /// Starts `count` children and waits for all; answers how often their waits were polled in each pass.
