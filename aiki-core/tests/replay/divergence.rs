@@ -3,10 +3,11 @@
 
 use std::collections::HashMap;
 
+use aiki_core::hash::input_hash;
 use aiki_core::replay::Close;
-use aiki_core::run::{FailureCause, RunState, TaskState};
+use aiki_core::run::{ChildRecord, FailureCause, RunState, TaskState};
 use aiki_core::{ErrorObject, Failure, RegisteredWorkflow, Run, Task, TaskContext, Transition, Workflow};
-use futures::future::join_all;
+use futures::future::{BoxFuture, join_all};
 use proptest::prelude::*;
 
 use crate::support::{Driver, Sim, World, cases};
@@ -14,7 +15,9 @@ use crate::support::{Driver, Sim, World, cases};
 /// A task by its name and its input.
 type Address = (usize, u32);
 
-const NAMES: [&str; 4] = ["charge", "pack", "ship", "thank"];
+/// The last one is a child.
+const NAMES: [&str; 5] = ["charge", "pack", "ship", "thank", "part"];
+const CHILD: usize = 4;
 
 fn step(world: &World, name: &str) -> Task<u32, u32> {
     let world = world.clone();
@@ -27,20 +30,31 @@ fn step(world: &World, name: &str) -> Task<u32, u32> {
     })
 }
 
-/// Code that calls these tasks, one after the other or all at once.
+fn call<'a>(world: &World, run: &'a Run, (name, input): Address) -> BoxFuture<'a, Result<u32, Failure>> {
+    if name != CHILD {
+        let call = step(world, NAMES[name]).start(run, input);
+        return Box::pin(async move { Ok(call.await?) });
+    }
+    let part = Workflow::new(NAMES[CHILD]).version("1", |_: Run, input: u32| async move { Ok::<_, Failure>(input) });
+    let child = part.start_child(run, input);
+    // However it ends.
+    Box::pin(async move { Ok(child.wait().await.unwrap_or(0)) })
+}
+
+/// Code that calls these tasks and children, one after the other or all at once.
 fn code(world: &World, calls: &[Address], at_once: bool) -> RegisteredWorkflow {
     let (world, calls) = (world.clone(), calls.to_vec());
     let version = Workflow::new("program").version("1", move |run: Run, _: u32| {
         let (world, calls) = (world.clone(), calls.clone());
         async move {
             if at_once {
-                let all = calls.iter().map(|(name, input)| step(&world, NAMES[*name]).start(&run, *input));
+                let all = calls.iter().map(|address| call(&world, &run, *address));
                 for result in join_all(all).await {
                     result?;
                 }
             } else {
-                for (name, input) in calls {
-                    step(&world, NAMES[name]).start(&run, input).await?;
+                for address in calls {
+                    call(&world, &run, address).await?;
                 }
             }
             Ok::<_, Failure>(0)
@@ -66,7 +80,11 @@ fn change(old: (&[Address], bool), new: (&[Address], bool), crash: usize) -> Opt
         let name = NAMES.iter().position(|name| *name == task.name).unwrap();
         (name, task.input.as_ref().unwrap().as_str().parse().unwrap())
     });
-    let on_record = on_record.collect();
+    let child = |child: &ChildRecord| {
+        let hash = |input: &u32| input_hash(Some(&input.to_string())).unwrap();
+        (CHILD, (0..2).find(|input| hash(input) == child.input_hash).unwrap())
+    };
+    let on_record = on_record.chain(record.children.iter().map(child)).collect();
     sim.written.clear();
     sim.workflow = code(&world, new.0, new.1);
     sim.poke = true;
@@ -184,7 +202,9 @@ proptest! {
         new.extend(added);
         let Some((_, sim)) = change((&old, true), (&new, true), crash) else { return Ok(()) };
         prop_assert_eq!(divergence(&sim), None);
-        let done = sim.server.record().tasks.iter().filter(|task| matches!(task.state, TaskState::Completed { .. })).count();
+        let record = sim.server.record();
+        let done = record.tasks.iter().filter(|task| matches!(task.state, TaskState::Completed { .. })).count();
+        let done = done + record.children.iter().filter(|child| child.ended.is_some()).count();
         prop_assert_eq!(done, new.len(), "what was on record was used");
     }
 }

@@ -5,10 +5,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod children;
 mod continuing;
 mod divergence;
 mod events;
 mod laws;
+mod limits;
 mod order;
 mod scale;
 mod signals;

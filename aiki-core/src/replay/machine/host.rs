@@ -143,9 +143,17 @@ impl RunMachine {
         false
     }
 
+    /// The handler is through. What it started and did not wait for starts now, or is a divergence: it
+    /// must not be forgotten. Answers whether the handler may end.
+    pub(super) fn settle_unawaited(&mut self) -> bool {
+        self.held.retain(|id| matches!(self.steps[id.0].kind, StepKind::Child { .. }));
+        // Only waits ask for the time.
+        self.settle_held(Timestamp::EPOCH)
+    }
+
     /// The handler returned.
     pub fn finish_run(&mut self, result: Result<Option<Payload>, Failure>) {
-        if !self.is_open() {
+        if !self.is_open() || !self.settle_unawaited() {
             return;
         }
         self.announce_dropped();

@@ -209,7 +209,7 @@ impl RunMachine {
 
     /// The handler begins again as new, with this input.
     pub fn continue_as_new(&mut self, input: Result<Option<Payload>, PayloadError>) {
-        if !self.is_open() {
+        if !self.is_open() || !self.settle_unawaited() {
             return;
         }
         let checked = input.and_then(|input| {
