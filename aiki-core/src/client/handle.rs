@@ -122,6 +122,19 @@ impl<O, E> RunHandle<O, E> {
     /// Stops work on the run until it is [resumed](Self::resume). What a worker has under way is not
     /// recorded; it is repeated then. A run that sleeps or waits cannot be paused: nobody works on it.
     ///
+    /// ```no_run
+    /// # use aiki_core::{Client, RunHandle, RunId, ServerError, TaskId};
+    /// # async fn example(client: Client, handle: RunHandle<(), aiki_core::Failure>, others: Vec<RunId>, task: TaskId)
+    /// #     -> Result<(), ServerError> {
+    /// handle.pause().await?;
+    /// handle.resume().await?;
+    /// handle.wake_up().await?; // ends the sleep that it is in
+    /// client.set_task_output(task, &"done by hand").await?;
+    /// let cancelled = client.cancel_runs(&others).await?;
+    /// # let _ = cancelled;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`ServerError::IllegalTransition`] unless the run is scheduled, queued or running.
     pub async fn pause(&self) -> Result<(), ServerError> {

@@ -115,6 +115,21 @@ impl<O, E> StartRun<O, E> {
     /// Says how urgent the run is. A run of a higher priority goes before others that became ready up to
     /// [`HEAD_START_MS`](crate::rank::HEAD_START_MS) earlier for each step between them, so that the
     /// others are served in the end.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use aiki_core::{Client, Failure, Priority, Run, StartError, Workflow};
+    /// # async fn example(client: Client) -> Result<(), StartError> {
+    /// # let pay = Workflow::new("pay").version("1.0.0", |_: Run, n: u32| async move { Ok::<_, Failure>(n) });
+    /// let handle = pay
+    ///     .start(&client, 42)
+    ///     .priority(Priority::High)
+    ///     .time_limit(Duration::from_secs(3_600))
+    ///     .concurrency("customer-7", 2)
+    ///     .await?;
+    /// # let _ = handle;
+    /// # Ok(()) }
+    /// ```
     pub fn priority(mut self, priority: Priority) -> Self {
         self.priority = priority;
         self

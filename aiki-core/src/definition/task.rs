@@ -114,6 +114,23 @@ impl<I, O, E> Task<I, O, E> {
     /// Limits every attempt to `limit`, from the start of its body to its end. An attempt that takes
     /// longer is told by its [cancellation token](TaskContext::cancellation), has 100 ms to clean up,
     /// and counts as failed: the retry strategy decides how it goes on.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use aiki_core::{Failure, RetryStrategy, Task, TaskContext};
+    ///
+    /// // Goes on behind the last row that an earlier attempt has told of.
+    /// let import = Task::new("import", |cx: TaskContext, rows: u64| async move {
+    ///     for row in cx.checkpoint::<u64>()?.unwrap_or(0)..rows {
+    ///         cx.heartbeat_with(&(row + 1))?;
+    ///     }
+    ///     Ok::<_, Failure>(rows)
+    /// })
+    /// .time_limit(Duration::from_secs(600))
+    /// .heartbeat_timeout(Duration::from_secs(10))
+    /// .retry(RetryStrategy::fixed(3, Duration::from_secs(1)));
+    /// # let _ = import;
+    /// ```
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.limits.start_to_close = Some(limit);
         self
