@@ -152,6 +152,8 @@ pub(super) enum StepKind {
         call: Box<ChildCall>,
         /// The handler asked for its end before it was announced.
         cancel: bool,
+        /// The server has said whether it started. Before that, nothing can be made of its end.
+        answered: bool,
     },
     Wait {
         ordinal: Option<u32>,

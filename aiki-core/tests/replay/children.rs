@@ -100,6 +100,30 @@ fn a_refused_child_fails_its_wait_alone_and_again_in_replay() {
     assert_eq!(hand.output(), "1");
 }
 
+/// The child fails so fast that its end is heard of before the answer to the report that started it.
+#[test]
+fn a_child_that_ends_before_its_start_is_answered_is_told_from_a_refused_one() {
+    let workflow = handler(|run, _| async move {
+        let child = part("1").start_child(&run, 1);
+        let short = std::time::Duration::from_millis(5);
+        // A short sleep keeps the worker, until the run could be suspended but for the answer.
+        let (ended, _) = join(child.wait(), run.sleep("nap", short)).await;
+        Ok(u32::from(matches!(ended, Err(ChildError::Failed { .. }))))
+    });
+    let mut hand = Hand::new(&workflow);
+    let start = hand.report();
+    let receipt = hand.server.report(&start).unwrap();
+    let cause = FailureCause::Own(aiki_core::ErrorObject::new("Broken", "at once"));
+    hand.server.arrive(&crate::support::Outside::ChildEnded(0, RunState::Failed { cause }));
+    hand.deliver();
+    assert!(matches!(hand.step(), PassStep::Wait { .. }), "what became of the start is not known yet");
+    hand.advance(std::time::Duration::from_millis(5));
+    assert!(matches!(hand.step(), PassStep::Wait { .. }));
+    hand.pass.accepted(&receipt);
+    hand.go();
+    assert_eq!(hand.output(), "1");
+}
+
 #[test]
 fn a_child_is_started_and_cancelled_once_however_often_the_worker_is_lost() {
     let program =

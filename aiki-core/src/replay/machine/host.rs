@@ -101,7 +101,8 @@ impl RunMachine {
         if !self.woken.is_empty() {
             return true;
         }
-        if self.busy == 0 && self.parked > 0 && !self.due_within(now, self.config.inline_wait) {
+        let rests = self.busy == 0 && self.parked > 0 && !self.due_within(now, self.config.inline_wait);
+        if rests && !self.awaits_answer() {
             // Nor for recorded tasks that today's code no longer asks for.
             for (task, attempts) in self.recorded.unpark() {
                 self.draft.push(Transition::TaskRestarted { id: task, attempts });
@@ -224,8 +225,8 @@ impl RunMachine {
     pub fn accepted(&mut self, receipt: &ReportReceipt) {
         let mut children = receipt.children.iter();
         for id in self.in_flight.take().into_iter().flatten() {
-            if let StepKind::Child { run, .. } = &mut self.steps[id.0].kind {
-                *run = children.next().copied().flatten();
+            if let StepKind::Child { run, answered, .. } = &mut self.steps[id.0].kind {
+                (*run, *answered) = (children.next().copied().flatten(), true);
                 self.woken.push(id);
             } else if matches!(self.steps[id.0].state, StepState::Waiting) {
                 self.set(id, StepState::Executable);

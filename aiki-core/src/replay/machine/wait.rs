@@ -17,10 +17,10 @@ impl RunMachine {
         let recorded = if self.is_open() { self.recorded.take_child(&call.start) } else { None };
         if let Some(child) = recorded {
             let (ordinal, run) = (Some(child.ordinal), child.run);
-            let kind = StepKind::Child { ordinal, run, call: Box::new(call), cancel: false };
+            let kind = StepKind::Child { ordinal, run, call: Box::new(call), cancel: false, answered: true };
             return self.push(kind, StepState::Done);
         }
-        let kind = StepKind::Child { ordinal: None, run: None, call: Box::new(call), cancel: false };
+        let kind = StepKind::Child { ordinal: None, run: None, call: Box::new(call), cancel: false, answered: false };
         if !self.is_open() {
             return self.push(kind, StepState::Done);
         }
@@ -117,6 +117,25 @@ impl RunMachine {
         }
     }
 
+    /// Whether a child's end is known, and what it means.
+    fn has_ended(&self, child: StepId) -> bool {
+        match &self.steps[child.0].kind {
+            StepKind::Child { ordinal: Some(ordinal), answered: true, .. } => self.inbox.ended(*ordinal).is_some(),
+            _ => false,
+        }
+    }
+
+    /// Whether an awaited child has ended whose start is not answered yet: with the answer its wait ends.
+    pub(super) fn awaits_answer(&self) -> bool {
+        self.in_flight.is_some()
+            && self.waiting.iter().any(|id| match &self.steps[id.0].kind {
+                StepKind::Wait { target: target @ WaitTarget::Child(_), .. } => {
+                    matches!(self.wait_on(target), Some(WaitOn::Child(child)) if self.inbox.ended(child).is_some())
+                }
+                _ => false,
+            })
+    }
+
     fn child_outcome(&self, on: &WaitOn) -> StepOutcome {
         let ended = match on {
             WaitOn::Child(child) => self.inbox.ended(*child),
@@ -167,10 +186,7 @@ impl RunMachine {
     pub(super) fn match_signals(&mut self) -> bool {
         let ready = self.waiting.iter().copied().find(|id| match &self.steps[id.0].kind {
             StepKind::Wait { target: WaitTarget::Event(name), .. } => self.inbox.has_event(name),
-            StepKind::Wait { target: target @ WaitTarget::Child(_), .. } => match self.wait_on(target) {
-                Some(WaitOn::Child(child)) => self.inbox.ended(child).is_some(),
-                _ => false,
-            },
+            StepKind::Wait { target: WaitTarget::Child(child), .. } => self.has_ended(*child),
             _ => false,
         });
         if let Some(id) = ready {
@@ -193,9 +209,9 @@ impl RunMachine {
                     return Some(StepOutcome::Event { index, data });
                 }
             }
-            WaitTarget::Child(_) => {
+            WaitTarget::Child(child) => {
                 let on = self.wait_on(&target)?;
-                if matches!(on, WaitOn::Child(child) if self.inbox.ended(child).is_some()) {
+                if self.has_ended(*child) {
                     return Some(self.child_outcome(&on));
                 }
             }
