@@ -6,6 +6,7 @@
 mod support;
 
 mod children;
+mod closing;
 mod continuing;
 mod divergence;
 mod events;

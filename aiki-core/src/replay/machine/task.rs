@@ -142,6 +142,11 @@ impl RunMachine {
     /// outcome, or later with another attempt.
     pub fn finish_task(&mut self, step: StepId, result: Result<Option<Payload>, Failure>, now: Timestamp) {
         self.forget_attempt(step);
+        // Nothing follows the last word of a pass, which another branch of the handler may just have said.
+        if !self.is_open() {
+            self.set(step, StepState::Done);
+            return;
+        }
         let StepKind::Task { id: Some(id), call, attempts, checkpoint, attempt } = &mut self.steps[step.0].kind else {
             return;
         };
