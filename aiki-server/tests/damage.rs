@@ -128,3 +128,30 @@ async fn timers_go_on_beside_heads_that_cannot_be_read() {
         assert_eq!(client.server().get_run(run).await.unwrap().state.status(), RunStatus::Queued);
     }
 }
+
+#[tokio::test]
+async fn timers_go_on_beside_a_child_whose_parent_cannot_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("aiki.db");
+    let clock = Arc::<ManualClock>::default();
+    let first = Sqlite::open(&path, clock.clone()).await;
+    let client = first.client();
+    let parent = create(&client).await;
+    let mut pass = claim(&client, "w", parent).await;
+    let start = aiki_core::report::ChildStart {
+        time_limit: Some(Duration::from_secs(30)),
+        ..aiki_conformance::server::child_start("1")
+    };
+    pass.report(vec![Pass::start_child(0, start), Pass::wait_for_child(0, 0, None, None), Transition::Suspended]).await;
+    let delayed = CreateRun { delay: Duration::from_secs(60), ..request("1") };
+    let delayed = client.server().create_run(delayed).await.unwrap().id;
+    first.server.close().await;
+    drop((client, pass));
+    damage(&path, "head = 'x'", &[parent]);
+
+    let second = Sqlite::open(&path, clock).await;
+    second.clock.step(Duration::from_secs(61));
+    // `advance` insists on success: ask the server itself.
+    let _ = second.server.run_due_timers().await;
+    assert_eq!(second.client().server().get_run(delayed).await.unwrap().state.status(), RunStatus::Queued);
+}

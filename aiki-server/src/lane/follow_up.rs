@@ -8,6 +8,7 @@ use aiki_core::run::{RunHead, RunState};
 use aiki_core::{Name, RunId, ServerError, system};
 
 use super::desk::{Desk, Edit};
+use crate::operation::one_of_many;
 
 /// What is left to do for other runs.
 #[derive(Debug, Default)]
@@ -75,8 +76,9 @@ impl Desk<'_> {
                 Edit::Changed(())
             });
             match told {
-                Ok(()) | Err(ServerError::RunNotFound(_)) => {}
-                Err(error) => return Err(error),
+                Err(ServerError::RunNotFound(_)) => {}
+                // One that cannot be read stops neither the run that ends nor the timer that ends it.
+                told => drop(one_of_many(listener.run, told)?),
             }
         }
         if matches!(head.state, RunState::Cancelled { .. }) && head.open_children > 0 {
@@ -97,7 +99,8 @@ impl Desk<'_> {
         let mut holding = slots.iter().filter(|slot| !slot.held_back).count();
         let mut waiting = Vec::new();
         for slot in slots.iter().filter(|slot| slot.held_back) {
-            let head = &self.run(namespace, slot.run)?.head;
+            let Some(stored) = one_of_many(slot.run, self.run(namespace, slot.run))? else { continue };
+            let head = &stored.head;
             let rank = head.announce.map(|announce| Rank::of_ready(announce.ready_since, head.priority));
             let limit = head.concurrency.as_ref().map_or(1, |concurrency| concurrency.limit);
             waiting.push((rank, slot.run, limit));

@@ -38,7 +38,7 @@ pub(crate) use schedule_status::SetScheduleStatus;
 
 /// The answer for one run of several, `None` when this run cannot be read: the others go on without it.
 /// Only what is wrong with the store itself is an error.
-fn one_of_many<T>(run: RunId, answer: Result<T, ServerError>) -> Result<Option<T>, ServerError> {
+pub(crate) fn one_of_many<T>(run: RunId, answer: Result<T, ServerError>) -> Result<Option<T>, ServerError> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
         Err(ServerError::Internal(error)) => {

@@ -105,6 +105,9 @@ impl Drive<'_> {
                     }
                     PassStep::Wait { until, stuck } => {
                         self.watch.set_last_call(self.pass.last_call());
+                        if signals.owes(&self.pass) {
+                            continue;
+                        }
                         if self.foreign_wait(&mut waiting, stuck) {
                             continue;
                         }

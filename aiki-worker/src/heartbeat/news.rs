@@ -59,8 +59,13 @@ pub(super) async fn keep(shared: &Shared) -> Infallible {
 async fn look(shared: &Shared, active: &[Arc<Active>]) {
     let claims: Vec<ClaimRef> = active.iter().map(|active| active.claim).collect();
     let sent = shared.active.ticks.now();
-    let statuses = shared.server().refresh_runs(&shared.name, &claims, shared.settings.lease).await;
-    for (active, status) in active.iter().zip(statuses.unwrap_or_default()) {
+    let answer = shared.server().refresh_runs(&shared.name, &claims, shared.settings.lease).await;
+    let Ok(statuses) = answer else {
+        // A claim that is gone shows at the next heartbeat. Signals have no second messenger.
+        active.iter().for_each(|active| active.watch.bring_news());
+        return;
+    };
+    for (active, status) in active.iter().zip(statuses) {
         match status {
             ClaimStatus::Held => {
                 active.confirm(sent);

@@ -42,6 +42,8 @@ pub(crate) struct Faults {
     pub(crate) release_batches: Mutex<Vec<usize>>,
     /// Claims are prolonged for nobody, whatever is tried.
     pub(crate) refuses_refresh: AtomicBool,
+    /// So many questions for signals fail.
+    pub(crate) deaf: AtomicU32,
     /// The answers to claims come so many milliseconds after the server has granted them.
     pub(crate) slow_claims: AtomicU64,
 }
@@ -177,6 +179,10 @@ impl ServerClient for Faulty {
     }
     async fn get_signals(&self, run: RunId, known: u32) -> Result<Vec<Signal>, ServerError> {
         self.gate().await?;
+        let fail = |left: u32| left.checked_sub(1);
+        if self.faults.deaf.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fail).is_ok() {
+            return Err(ServerError::Unavailable("the question was lost".into()));
+        }
         self.inner.get_signals(run, known).await
     }
     async fn announce_worker(&self, worker: &Name, serves: WorkerServes) -> Result<(), ServerError> {
