@@ -295,6 +295,18 @@ fn a_run_that_is_held_back_is_due_for_its_deadline_only() {
 }
 
 #[test]
+fn a_run_whose_history_is_full_leaves_no_sleep_behind() {
+    let mut desk = Desk::claimed();
+    desk.limit = desk.head.history_len + 1;
+    let nap = Transition::SleepOpened { ordinal: 0, name: "nap".into(), duration: MINUTE };
+    desk.report(vec![nap, opened(0)]);
+    assert!(matches!(desk.head.state, RunState::Failed { .. }), "{:?}", desk.head.state);
+    let record = desk.record();
+    assert!(matches!(record.sleeps[0].state, SleepState::Cancelled { .. }), "{:?}", record.sleeps);
+    check(&desk).unwrap();
+}
+
+#[test]
 fn a_repeated_report_knows_of_later_signals() {
     let mut desk = Desk::claimed();
     let report = Report { run: RUN, epoch: 1, seq: 1, signals: 0, transitions: vec![opened(0)] };

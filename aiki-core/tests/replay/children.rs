@@ -11,7 +11,7 @@ use aiki_core::{
 };
 use futures::future::{join, join_all, join3, poll_fn};
 
-use crate::support::{Driver, Hand, Node, Program, Sim, World};
+use crate::support::{Driver, Hand, Node, Program, Sim, World, gated};
 
 fn handler<F, Fut>(handler: F) -> RegisteredWorkflow
 where
@@ -23,17 +23,6 @@ where
 
 fn part(version: &str) -> WorkflowVersion<u32, u32, Failure> {
     Workflow::new("part").version(version, |_: Run, input: u32| async move { Ok::<_, Failure>(input) })
-}
-
-fn gated(world: &World) -> Task<u32, u32> {
-    let world = world.clone();
-    Task::new("gated", move |cx: TaskContext, input: u32| {
-        let work = world.begin_unchecked(&cx, 1);
-        async move {
-            work.await;
-            Ok::<_, Failure>(input)
-        }
-    })
 }
 
 /// The code was changed so that a child comes before two tasks that are on record: it is held back until

@@ -10,7 +10,7 @@ use aiki_core::replay::{Close, PassStep};
 use aiki_core::{Failure, RegisteredWorkflow, Run, RunState, Task, TaskContext, Transition, Workflow};
 use futures::future::join;
 
-use crate::support::{EVENTS, Hand, World};
+use crate::support::{EVENTS, Hand, World, gated};
 
 fn handler<F, Fut>(handler: F) -> RegisteredWorkflow
 where
@@ -19,17 +19,6 @@ where
 {
     let version = Workflow::new("program").version("1", handler);
     version.event(&EVENTS[0]).event(&EVENTS[1]).register()
-}
-
-fn gated(world: &World) -> Task<u32, u32> {
-    let world = world.clone();
-    Task::new("gated", move |cx: TaskContext, input: u32| {
-        let work = world.begin_unchecked(&cx, 1);
-        async move {
-            work.await;
-            Ok::<_, Failure>(input)
-        }
-    })
 }
 
 /// The code was changed: it continues while tasks that it no longer asks for are on record.

@@ -10,7 +10,7 @@ use aiki_core::run::{QueuedReason, RunState, WaitState};
 use aiki_core::{Either, Elapsed, Failure, RegisteredWorkflow, RetryStrategy, Run, Task, TaskContext, Workflow, race};
 use futures::future::join;
 
-use crate::support::{Call, Driver, EVENTS, Hand, Node, Program, Sim, World};
+use crate::support::{Call, Driver, EVENTS, Hand, Node, Program, Sim, World, gated};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -22,18 +22,6 @@ where
     let version = Workflow::new("program").version("1", move |run: Run, _: u32| handler(run));
     let version = version.retry(RetryStrategy::fixed(3, Duration::from_secs(1)));
     version.event(&EVENTS[0]).event(&EVENTS[1]).register()
-}
-
-/// A body that ends when the world ticks it.
-fn gated(world: &World) -> Task<u32, u32> {
-    let world = world.clone();
-    Task::new("gated", move |cx: TaskContext, input: u32| {
-        let work = world.begin_unchecked(&cx, 1);
-        async move {
-            work.await;
-            Ok::<_, Failure>(input)
-        }
-    })
 }
 
 fn tick(world: &World) {

@@ -16,7 +16,7 @@ pub(crate) use hand::Hand;
 pub(crate) use host::{Driver, Pace, Sim};
 pub(crate) use program::{Call, EVENTS, Limit, Node, Patience, Program};
 pub(crate) use server::{Outside, Server};
-pub(crate) use world::World;
+pub(crate) use world::{World, gated};
 
 /// How many cases a property is tried on: `count`, or as many times more as `LAWS_TIMES` says, for a
 /// long night.

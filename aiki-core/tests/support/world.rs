@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 use aiki_core::run::TaskState;
-use aiki_core::{CancellationToken, RunRecord, TaskContext, TaskId, Transition};
+use aiki_core::{CancellationToken, Failure, RunRecord, Task, TaskContext, TaskId, Transition};
 
 /// A body at work: it goes on when the host ticks its gate.
 pub(crate) struct Gate {
@@ -265,4 +265,16 @@ impl Drop for Work {
     fn drop(&mut self) {
         self.world.seen().gates.retain(|gate| gate.id != self.id);
     }
+}
+
+/// A task whose body ends when the world ticks it. Whether it may begin is not checked.
+pub(crate) fn gated(world: &World) -> Task<u32, u32> {
+    let world = world.clone();
+    Task::new("gated", move |cx: TaskContext, input: u32| {
+        let work = world.begin_unchecked(&cx, 1);
+        async move {
+            work.await;
+            Ok::<_, Failure>(input)
+        }
+    })
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::child::ChildDecision;
 use super::signal::look_again;
+use super::timer::end;
 use crate::failure::ErrorObject;
 use crate::id::RunId;
 use crate::report::{ChildStart, Report, ReportReceipt, Transition};
@@ -94,7 +95,7 @@ pub fn report(
                 draft.history_len, context.history_limit,
             ),
         );
-        draft.transition(RunState::Failed { cause: FailureCause::Own(error) }, now, entries)?;
+        end(&mut draft, RunState::Failed { cause: FailureCause::Own(error) }, now, entries)?;
     }
     draft.last_report = Some(LastReport { seq: report.seq, revision: draft.revision, children: opened });
     draft.deliveries = 0;
