@@ -17,8 +17,8 @@ use aiki_core::run::plan::{
 };
 use aiki_core::run::record::{signals, transitions};
 use aiki_core::run::{
-    Entry, FailureCause, HistoryEntry, ParkedStep, QueuedReason, RunHead, RunOptions, RunState, RunStatus, SleepState,
-    TaskState, TaskStatus, WaitOn, WaitState, history,
+    Entry, FailureCause, HistoryEntry, ParkedStep, QueuedReason, ReceivedEvent, RunHead, RunOptions, RunState,
+    RunStatus, SleepState, TaskState, TaskStatus, WaitOn, WaitState, history,
 };
 use aiki_core::{
     Name, Payload, Priority, Report, ReportReceipt, RetryStrategy, RunId, RunRecord, Timestamp, Transition,
@@ -304,6 +304,35 @@ fn a_run_whose_history_is_full_leaves_no_sleep_behind() {
     let record = desk.record();
     assert!(matches!(record.sleeps[0].state, SleepState::Cancelled { .. }), "{:?}", record.sleeps);
     check(&desk).unwrap();
+}
+
+#[test]
+fn events_that_are_never_taken_fill_the_history_of_a_run_that_continues() {
+    let mut desk = Desk::claimed();
+    desk.limit = desk.head.history_len + 12;
+    for _ in 0..10 {
+        desk.send("note").unwrap();
+    }
+    let events = || {
+        let received_at = Timestamp::from_millis(1);
+        vec![ReceivedEvent { name: "note".into(), data: None, reference_id: None, received_at }; 10]
+    };
+    desk.report(vec![Transition::ContinuedAsNew { input: None, events: events() }]);
+    check(&desk).unwrap();
+    let sent: Vec<bool> = (0..8).map(|_| desk.send("note").is_ok()).collect();
+    assert!(sent[0] && !sent[7], "{sent:?}");
+}
+
+#[test]
+fn a_run_that_continues_for_ever_waits_for_a_shared_child_once() {
+    let mut parent = Desk::claimed();
+    let mut shared = Desk::new(&asked());
+    for ordinal in 0..2_000 {
+        assert!(!plan::is_crowded(&shared.head, &parent.head));
+        plan::listen(&mut shared.head, &parent.head, ordinal);
+        parent.head.base.children = ordinal + 1;
+    }
+    assert_eq!(shared.head.listeners.len(), 1);
 }
 
 #[test]
@@ -670,7 +699,11 @@ fn parked_by_record(head: &RunHead, record: &RunRecord) -> Vec<(ParkedStep, Opti
 fn check(desk: &Desk) -> Result<(), TestCaseError> {
     let (head, entries, record) = (&desk.head, desk.entries(), desk.record());
     prop_assert_eq!(counts(&record), head.counts);
-    prop_assert_eq!(entries.len() as u32, head.history_len);
+    let carried = entries.iter().map(|entry| match &entry.entry {
+        Entry::Continued { events, .. } => events.len() as u32,
+        _ => 0,
+    });
+    prop_assert_eq!(entries.len() as u32 + carried.sum::<u32>(), head.history_len);
     prop_assert_eq!(head.open_children as usize, desk.open.len());
     let since = head.base;
     let now = head.ordinals();

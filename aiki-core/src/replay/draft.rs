@@ -62,7 +62,10 @@ fn size(transition: &Transition) -> usize {
         Transition::TaskCompleted { output, .. } | Transition::Completed { output } => output.as_ref(),
         Transition::TaskProgressed { checkpoint, .. } => Some(checkpoint),
         Transition::ChildOpened { start, .. } => start.input.as_ref(),
-        Transition::ContinuedAsNew { input, .. } => input.as_ref(),
+        Transition::ContinuedAsNew { input, events } => {
+            let data = events.iter().filter_map(|event| event.data.as_ref()).chain(input);
+            return data.map(|payload| payload.as_str().len()).sum();
+        }
         _ => None,
     };
     payload.map_or(0, |payload: &Payload| payload.as_str().len())

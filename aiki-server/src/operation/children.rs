@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use aiki_core::report::ChildStart;
-use aiki_core::run::head::Listener;
 use aiki_core::run::plan::{self, ChildDecision, CreateRun, ReferenceDecision};
 use aiki_core::{ErrorObject, Name, Report, ReportReceipt, RunId, ServerError, Transition};
 
@@ -43,7 +42,7 @@ impl Children {
                 // One that this report starts is not there yet.
                 ChildDecision::Existing { run, ended: None }
                     if let Ok(existing) = desk.run(namespace, run)
-                        && existing.head.listeners.len() >= plan::MAX_LISTENERS =>
+                        && plan::is_crowded(&existing.head, &parent) =>
                 {
                     ChildDecision::Refused(plan::crowded(run))
                 }
@@ -69,10 +68,13 @@ impl Children {
                     plan::adopt(&mut head, &desk.run(namespace, report.run)?.head, ordinal);
                     desk.create(head, &entries);
                 }
-                ChildDecision::Existing { run, ended: None } => desk.edit(namespace, *run, |head, _, _| {
-                    head.listeners.push(Listener { run: report.run, child: ordinal });
-                    Edit::Changed(())
-                })?,
+                ChildDecision::Existing { run, ended: None } => {
+                    let parent = desk.run(namespace, report.run)?.head.clone();
+                    desk.edit(namespace, *run, |head, _, _| {
+                        plan::listen(head, &parent, ordinal);
+                        Edit::Changed(())
+                    })?;
+                }
                 ChildDecision::Existing { .. } | ChildDecision::Refused(_) => {}
             }
         }

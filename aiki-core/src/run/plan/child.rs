@@ -92,3 +92,28 @@ pub fn adopt(child: &mut RunHead, parent: &RunHead, ordinal: u32) {
         (own, parents) => own.or(parents),
     };
 }
+
+/// Has a run that was found under its reference id tell `parent` how it ends. What the parent asked for
+/// before it continued as new is nobody's business any more.
+pub fn listen(run: &mut RunHead, parent: &RunHead, ordinal: u32) {
+    let own = run.parent == Some(parent.id);
+    let mut at = 0;
+    run.listeners.retain(|listener| {
+        at += 1;
+        !is_forgotten(listener, parent, own && at == 1)
+    });
+    run.listeners.push(Listener { run: parent.id, child: ordinal });
+}
+
+/// Whether so many runs wait for the end of `run` that `parent` cannot be one more.
+pub fn is_crowded(run: &RunHead, parent: &RunHead) -> bool {
+    let own = run.parent == Some(parent.id);
+    let live =
+        run.listeners.iter().enumerate().filter(|(at, listener)| !is_forgotten(listener, parent, own && *at == 0));
+    live.count() >= MAX_LISTENERS
+}
+
+/// `first_own`: it is how the parent is told of the child that it started itself.
+fn is_forgotten(listener: &Listener, parent: &RunHead, first_own: bool) -> bool {
+    listener.run == parent.id && listener.child < parent.base.children && !first_own
+}

@@ -12,7 +12,9 @@ mod report;
 mod signal;
 mod timer;
 
-pub use child::{ChildDecision, MAX_DEPTH, MAX_LISTENERS, adopt, child_request, crowded, judge_depth, own_child};
+pub use child::{
+    ChildDecision, MAX_DEPTH, MAX_LISTENERS, adopt, child_request, crowded, is_crowded, judge_depth, listen, own_child,
+};
 pub use claim::{ClaimDecision, LeaseDecision, POISON_LIMIT, claim, is_offered, orphan, refresh, release};
 pub use control::{RunCommand, SetTaskError, TaskTarget, cancel, command, hold_back, let_in, set_task_result};
 pub use create::{CreateRun, Deadline, ReferenceDecision, create, judge_reference};

@@ -234,6 +234,9 @@ impl Writing<'_> {
                     self.continued = true;
                     let entry = Entry::Continued { input: input.clone(), events: events.clone() };
                     head.push(now, entry, entries);
+                    // Events that go along count as they did when they came: a history that is full of them
+                    // takes no more.
+                    head.history_len = head.history_len.saturating_add(events.len() as u32);
                 }
                 let state = RunState::Queued { reason: QueuedReason::Recovery };
                 return Ok(head.transition(state, now, entries)?);
