@@ -120,9 +120,9 @@ impl TaskContext {
         self.checkpoint.as_ref().map(|checkpoint| Payload::decode(Some(checkpoint))).transpose()
     }
 
-    /// Is cancelled when the attempt has taken too long, when the worker has lost the run, or must stop and cannot wait any longer. The body
-    /// then has a moment to clean up (100 ms, at a stop 400 ms) before it is dropped; what it returns is
-    /// not recorded.
+    /// Is cancelled when the attempt has taken too long, when the worker has lost the run, or when it must
+    /// stop and cannot wait any longer. The body then has a moment to clean up (100 ms, at a stop 400 ms)
+    /// before it is dropped; what it returns is not recorded.
     pub fn cancellation(&self) -> &CancellationToken {
         &self.cancellation
     }

@@ -89,14 +89,14 @@ async fn refresh(shared: &Shared, active: &[Arc<Active>], fence: Duration) -> Be
     beat
 }
 
-enum Trouble {
+pub(super) enum Trouble {
     Passing(String),
     /// The server's word on so many claims.
     Lasting(ServerError, usize),
 }
 
 /// Prolongs these claims in one call.
-async fn prolong(shared: &Shared, active: &[Arc<Active>], deadline: Instant) -> Result<(), Trouble> {
+pub(super) async fn prolong(shared: &Shared, active: &[Arc<Active>], deadline: Instant) -> Result<(), Trouble> {
     let claims: Vec<ClaimRef> = active.iter().map(|active| active.claim).collect();
     let sent = shared.active.ticks.now();
     let call = shared.server().refresh_runs(&shared.name, &claims, shared.settings.lease);

@@ -4,11 +4,12 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aiki_core::server_client::{ClaimRef, ClaimStatus, WorkerServes};
+use aiki_core::server_client::WorkerServes;
 use tokio::time::{Instant, sleep};
 
+use super::leases::prolong;
 use crate::active::Active;
-use crate::trace;
+use crate::batch::MAX_ITEMS;
 use crate::worker::Shared;
 
 /// The server is asked again after this time.
@@ -55,28 +56,13 @@ pub(super) async fn keep(shared: &Shared) -> Infallible {
     }
 }
 
-/// Asks whether the claims still stand: those that are gone end at once, the others have signals.
+/// Asks whether the claims still stand: what is gone ends at once. The others have signals, and so may
+/// those whose question failed: signals have no second messenger.
 async fn look(shared: &Shared, active: &[Arc<Active>]) {
-    let claims: Vec<ClaimRef> = active.iter().map(|active| active.claim).collect();
-    let sent = shared.active.ticks.now();
-    let answer = shared.server().refresh_runs(&shared.name, &claims, shared.settings.lease).await;
-    let Ok(statuses) = answer else {
-        // A claim that is gone shows at the next heartbeat. Signals have no second messenger.
-        active.iter().for_each(|active| active.watch.bring_news());
-        return;
-    };
-    for (active, status) in active.iter().zip(statuses) {
-        match status {
-            ClaimStatus::Held => {
-                active.confirm(sent);
-                active.watch.bring_news();
-            }
-            // A pass that has just ended is no longer active: its claim is gone for a good reason.
-            ClaimStatus::Lost if shared.active.get(active.claim.run).is_some_and(|now| Arc::ptr_eq(&now, active)) => {
-                trace::claim_lost(active.claim.run);
-                active.scope.lost.cancel();
-            }
-            ClaimStatus::Lost => {}
-        }
+    let deadline = Instant::now() + shared.settings.heartbeat;
+    for some in active.chunks(MAX_ITEMS) {
+        // A refusal shows at the next heartbeat.
+        let _ = prolong(shared, some, deadline).await;
     }
+    active.iter().for_each(|active| active.watch.bring_news());
 }
