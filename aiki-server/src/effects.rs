@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use aiki_core::run::RunStatus;
 use aiki_core::run::head::{Announcement, Lease, RunHead};
 use aiki_core::{Name, RunId, Timestamp};
 
@@ -13,6 +14,7 @@ use crate::workers::Workers;
 
 /// What of a run decides which effects a change has.
 pub(crate) struct Before {
+    pub(crate) status: RunStatus,
     revision: u64,
     announce: Option<Announcement>,
     lease: Option<Lease>,
@@ -24,6 +26,7 @@ pub(crate) struct Before {
 impl Before {
     pub(crate) fn of(head: &RunHead) -> Self {
         Self {
+            status: head.state.status(),
             revision: head.revision,
             announce: head.announce,
             lease: head.lease.clone(),
