@@ -32,9 +32,13 @@ mod builder;
 mod effects;
 mod lane;
 mod local_client;
+#[cfg(feature = "http")]
+mod looks;
 mod operation;
 mod orphans;
 mod panic;
+#[cfg(feature = "http")]
+mod plain_client;
 mod readers;
 mod record;
 mod server;
