@@ -38,6 +38,7 @@ pub mod failure;
 pub mod gate;
 pub mod hash;
 pub mod id;
+pub mod listing;
 pub mod name;
 pub mod payload;
 pub mod publisher;

@@ -34,9 +34,13 @@ mod effects;
 pub mod http;
 mod lane;
 mod local_client;
+#[cfg(feature = "http")]
+mod looks;
 mod operation;
 mod orphans;
 mod panic;
+#[cfg(feature = "http")]
+mod plain_client;
 mod readers;
 mod record;
 mod server;

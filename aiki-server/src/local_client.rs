@@ -28,13 +28,21 @@ use crate::{record, validate};
 /// found. The server lives for as long as one of its clients does, unless it is closed.
 #[derive(Clone)]
 pub struct LocalClient {
-    server: Arc<Inner>,
-    namespace: Name,
+    pub(crate) server: Arc<Inner>,
+    pub(crate) namespace: Name,
+    /// Whether its workers live in this process: their claims end with it.
+    in_process: bool,
 }
 
 impl LocalClient {
     pub(crate) fn new(server: Arc<Inner>, namespace: Name) -> Self {
-        Self { server, namespace }
+        Self { server, namespace, in_process: true }
+    }
+
+    /// For callers that outlive this process.
+    #[cfg(feature = "http")]
+    pub(crate) fn for_others(server: Arc<Inner>, namespace: Name) -> Self {
+        Self { server, namespace, in_process: false }
     }
 
     async fn load(&self, run: RunId) -> Result<StoredRun, ServerError> {
@@ -144,7 +152,11 @@ impl ServerClient for LocalClient {
         validate::lease(request.lease)?;
         validate::items("runs", request.runs.len())?;
         let (worker, lease) = (request.worker.clone(), request.lease);
-        let answers = self.server.lane.call(Claim { namespace: self.namespace.clone(), request }).await?;
+        let answers = self
+            .server
+            .lane
+            .call(Claim { namespace: self.namespace.clone(), request, in_process: self.in_process })
+            .await?;
         self.seen(&worker);
         let mut outcomes = Vec::with_capacity(answers.len());
         for answer in answers {
@@ -168,7 +180,11 @@ impl ServerClient for LocalClient {
         validate::items("pools", request.pools.len())?;
         let (worker, lease) = (request.worker.clone(), request.lease);
         let (namespace, announcer) = (self.namespace.clone(), self.server.announcer.clone());
-        let runs = self.server.lane.call(ClaimReadyRuns { namespace, request, announcer }).await?;
+        let runs = self
+            .server
+            .lane
+            .call(ClaimReadyRuns { namespace, request, in_process: self.in_process, announcer })
+            .await?;
         self.seen(&worker);
         let mut claimed = Vec::with_capacity(runs.len());
         for run in runs {
@@ -214,7 +230,7 @@ impl ServerClient for LocalClient {
     async fn send_event(&self, request: SendEvent) -> Result<(), ServerError> {
         validate::event(&request.event, self.server.payload_limit)?;
         let (namespace, history_limit) = (self.namespace.clone(), self.server.history_limit);
-        self.server.lane.call(ReceiveEvent { namespace, request, history_limit }).await
+        self.server.lane.call(ReceiveEvent { namespace, request, history_limit, late: false }).await
     }
 
     async fn cancel_runs(&self, runs: &[RunId]) -> Result<Vec<RunId>, ServerError> {

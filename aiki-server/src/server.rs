@@ -30,6 +30,10 @@ pub(crate) struct Inner {
     pub(crate) announcer: Option<Arc<Announcer>>,
     pub(crate) payload_limit: usize,
     pub(crate) history_limit: u32,
+    #[cfg(feature = "http")]
+    pub(crate) plain_lease: std::time::Duration,
+    #[cfg(feature = "http")]
+    pub(crate) looks: crate::looks::Looks,
     pub(crate) closed: watch::Sender<bool>,
     pub(crate) daemons: Mutex<Vec<JoinHandle<()>>>,
 }

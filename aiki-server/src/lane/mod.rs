@@ -135,7 +135,9 @@ impl Lane {
         )?;
         jobs.iter_mut().for_each(|job| job.plan(&mut desk));
         let (now, runs, schedules) = desk.finish()?;
-        let writes: Vec<_> = runs.values().filter_map(desk::OpenRun::write).collect();
+        let mut writes: Vec<_> = runs.values().filter_map(desk::OpenRun::write).collect();
+        // What goes makes room for what comes.
+        writes.sort_by_key(|write| !write.forget);
         let changed = schedules.writes();
         if !writes.is_empty() || !changed.is_empty() {
             self.storage.commit(&writes, &changed)?;
@@ -166,7 +168,7 @@ mod tests {
     fn claim_ready(limit: usize) -> Planned<ClaimReadyRuns> {
         let (worker, workflows) = (Name::new("worker"), vec![WorkflowKey::user("w", "1")]);
         let request = ClaimReady { worker, workflows, pools: Vec::new(), limit, lease: Duration::from_secs(9) };
-        Planned::new(ClaimReadyRuns { namespace: Name::new("n"), request, announcer: None })
+        Planned::new(ClaimReadyRuns { namespace: Name::new("n"), request, in_process: true, announcer: None })
     }
 
     #[test]
@@ -195,7 +197,7 @@ mod tests {
         let send = |history_limit| {
             let event = EventMessage { name: "paid".into(), data: None, reference_id: Some("once".into()) };
             let (namespace, request) = (Name::new("n"), SendEvent { run, event });
-            Planned::new(ReceiveEvent { namespace, request, history_limit })
+            Planned::new(ReceiveEvent { namespace, request, history_limit, late: false })
         };
         let (mut refused, mut accepted, mut again) = (send(0), send(100), send(100));
         lane.work(&mut [&mut refused, &mut accepted, &mut again]);

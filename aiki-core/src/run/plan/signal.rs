@@ -38,7 +38,8 @@ pub enum EventRefusal {
     },
 }
 
-/// Plans the arrival of an event. The run keeps it until somebody waits for it.
+/// Plans the arrival of an event. The run keeps it until somebody waits for it; `late`: even one that
+/// has ended.
 ///
 /// # Errors
 /// [`EventRefusal`], and nothing is changed.
@@ -46,10 +47,11 @@ pub fn receive_event(
     head: &mut RunHead,
     message: &EventMessage,
     history_limit: u32,
+    late: bool,
     now: Timestamp,
     entries: &mut Vec<HistoryEntry>,
 ) -> Result<(), EventRefusal> {
-    if head.state.is_terminal() {
+    if head.state.is_terminal() && !late {
         return Err(EventRefusal::Ended(head.state.status()));
     }
     if head.history_len >= history_limit {
