@@ -55,7 +55,7 @@ pub mod time;
 
 pub use cancel::CancellationToken;
 pub use client::{
-    Client, RunError, RunHandle, Schedule, ScheduleError, ScheduleHandle, SendEventError, StartError, StartRun,
+    Client, RunError, RunHandle, RunList, Schedule, ScheduleError, ScheduleHandle, SendEventError, StartError, StartRun,
 };
 pub use context::{Child, Either, Elapsed, Run, Slept, TaskContext, race};
 pub use definition::{Event, RegisteredWorkflow, RegistryError, Task, Workflow, WorkflowRegistry, WorkflowVersion};

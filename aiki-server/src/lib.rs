@@ -43,6 +43,7 @@ mod panic;
 mod plain_client;
 mod readers;
 mod record;
+mod retention;
 mod server;
 mod storage;
 mod timer;
