@@ -11,29 +11,29 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 /// What came back.
-pub struct Answer {
-    pub status: u16,
-    pub headers: HeaderMap,
-    pub text: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
 }
 
 impl Answer {
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
     }
 
     /// The output of a success.
-    pub fn output(&self) -> Value {
+    pub(crate) fn output(&self) -> Value {
         assert_eq!(self.status, 200, "{}", self.text);
         self.json()["json"].clone()
     }
 
     /// The code of an error; the envelope must be exactly what clients of the contract know for an error.
-    pub fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         assert_eq!(self.header("content-type"), "application/json", "{}", self.text);
         let body = self.json();
         let error = body["json"].as_object().unwrap_or_else(|| panic!("{}", self.text));
@@ -44,12 +44,12 @@ impl Answer {
         error["code"].as_str().unwrap().to_owned()
     }
 
-    pub fn message(&self) -> String {
+    pub(crate) fn message(&self) -> String {
         self.json()["json"]["message"].as_str().unwrap_or_default().to_owned()
     }
 }
 
-pub async fn send(router: &Router, request: Request<Body>) -> Answer {
+pub(crate) async fn send(router: &Router, request: Request<Body>) -> Answer {
     let response = router.clone().oneshot(request).await.unwrap();
     let (head, body) = response.into_parts();
     let bytes = to_bytes(body, usize::MAX).await.unwrap();
@@ -57,22 +57,22 @@ pub async fn send(router: &Router, request: Request<Body>) -> Answer {
 }
 
 /// A request with JSON in it.
-pub fn request(method: Method, path: &str, body: impl Into<Body>) -> Request<Body> {
+pub(crate) fn request(method: Method, path: &str, body: impl Into<Body>) -> Request<Body> {
     Request::builder().method(method).uri(path).header("content-type", "application/json").body(body.into()).unwrap()
 }
 
 /// POSTs a body to `/api/{procedure}`.
-pub async fn post(router: &Router, procedure: &str, body: impl Into<Body>) -> Answer {
+pub(crate) async fn post(router: &Router, procedure: &str, body: impl Into<Body>) -> Answer {
     send(router, request(Method::POST, &format!("/api/{procedure}"), body)).await
 }
 
 /// Calls a procedure.
-pub async fn call(router: &Router, procedure: &str, input: Value) -> Answer {
+pub(crate) async fn call(router: &Router, procedure: &str, input: Value) -> Answer {
     post(router, procedure, json!({ "json": input }).to_string()).await
 }
 
 /// Calls a procedure that must succeed.
-pub async fn ok(router: &Router, procedure: &str, input: Value) -> Value {
+pub(crate) async fn ok(router: &Router, procedure: &str, input: Value) -> Value {
     let answer = call(router, procedure, input).await;
     assert_eq!(answer.status, 200, "{procedure}: {}", answer.text);
     answer.output()
@@ -81,26 +81,26 @@ pub async fn ok(router: &Router, procedure: &str, input: Value) -> Value {
 /// A recorded exchange.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Exchange {
-    pub seq: u32,
-    pub method: String,
-    pub path: String,
-    pub request_headers: std::collections::BTreeMap<String, String>,
-    pub request_body: Option<Box<RawValue>>,
-    pub request_text: Option<String>,
-    pub status: u16,
-    pub response_headers: std::collections::BTreeMap<String, String>,
-    pub response_body: Option<Value>,
-    pub response_text: Option<String>,
+pub(crate) struct Exchange {
+    pub(crate) seq: u32,
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) request_headers: std::collections::BTreeMap<String, String>,
+    pub(crate) request_body: Option<Box<RawValue>>,
+    pub(crate) request_text: Option<String>,
+    pub(crate) status: u16,
+    pub(crate) response_headers: std::collections::BTreeMap<String, String>,
+    pub(crate) response_body: Option<Value>,
+    pub(crate) response_text: Option<String>,
 }
 
 impl Exchange {
-    pub fn all(text: &str) -> Vec<Self> {
+    pub(crate) fn all(text: &str) -> Vec<Self> {
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// Sends the request as it was recorded.
-    pub async fn replay(&self, router: &Router) -> Answer {
+    pub(crate) async fn replay(&self, router: &Router) -> Answer {
         let mut builder = Request::builder().method(self.method.as_str()).uri(&self.path);
         for (name, value) in &self.request_headers {
             builder = builder.header(name, value);

@@ -32,7 +32,7 @@ request! {
     /// The order of a list.
     Sort {
         /// Which way.
-        may order: Order = "order",
+        need order: Order = "order",
     }
 }
 
