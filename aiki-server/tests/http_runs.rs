@@ -348,7 +348,7 @@ async fn a_cancelled_parent_leaves_its_children_to_the_system_workflow() {
     let claim = json!({ "workflows": [{ "source": "user", "name": "orders", "versionId": "1.0.0" }],
         "pools": ["eu"], "limit": 1 });
     assert_eq!(peer.claim("orders").await, Vec::<String>::new());
-    assert_eq!(peer.claim_as(claim).await, [parent.clone()]);
+    assert_eq!(peer.claim_as(claim).await, std::slice::from_ref(&parent));
     let adopt = json!({ "parent": { "workflowRunId": parent, "expectedRevision": 1 }, "options": { "pool": "eu" } });
     let child = peer.create("ship", adopt).await;
     let cancelled = peer.force(&parent, json!({ "status": "cancelled", "explanation": "enough" })).await.output();
