@@ -243,6 +243,7 @@ impl ServerBuilder {
             announcer: effects.announcer.clone(),
             payload_limit: self.payload_limit,
             history_limit: self.history_limit,
+            draining: watch::Sender::new(false),
             closed: watch::Sender::new(false),
             daemons: Mutex::default(),
         };

@@ -30,8 +30,12 @@
 mod announcer;
 mod builder;
 mod effects;
+mod health;
+#[cfg(feature = "keys")]
+pub mod keys;
 mod lane;
 mod local_client;
+mod measure;
 mod operation;
 mod orphans;
 mod panic;
@@ -45,5 +49,8 @@ mod watchers;
 mod workers;
 
 pub use builder::{ServerBuilder, ServerStartError};
+pub use health::ServerHealth;
 pub use local_client::LocalClient;
+#[cfg(feature = "metrics")]
+pub use measure::describe_metrics;
 pub use server::Server;

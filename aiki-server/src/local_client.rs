@@ -16,6 +16,7 @@ use aiki_core::server_client::{
 use aiki_core::{Name, Payload, Report, ReportReceipt, RunId, RunRecord, RunState, ServerClient, ServerError};
 use async_trait::async_trait;
 
+use crate::measure::{self, Claimed};
 use crate::operation::{
     ActivateScheduleOp, Cancel, CancelMany, Claim, ClaimAnswer, ClaimReadyRuns, Command, Create, ReceiveEvent, Refresh,
     Release, SetScheduleStatus, SetTask, WriteReport,
@@ -126,6 +127,7 @@ impl ServerClient for LocalClient {
             biased;
             ended = watch.ended() => ended.ok_or_else(closed),
             () = self.server.closed() => Err(closed()),
+            () = self.server.draining() => Ok(view(self.load(run).await?)),
             () = tokio::time::sleep(timeout) => Ok(view(self.load(run).await?)),
         }
     }
@@ -156,6 +158,14 @@ impl ServerClient for LocalClient {
                 ClaimAnswer::Owned(remaining) => ClaimOutcome::Owned { remaining },
                 ClaimAnswer::Done => ClaimOutcome::Done,
             });
+            measure::claims(
+                match outcomes.last() {
+                    Some(ClaimOutcome::Granted(_)) => Claimed::Granted,
+                    Some(ClaimOutcome::Done) => Claimed::Done,
+                    _ => Claimed::Owned,
+                },
+                1,
+            );
         }
         Ok(outcomes)
     }
@@ -174,6 +184,7 @@ impl ServerClient for LocalClient {
         for run in runs {
             claimed.extend(self.granted(run, lease).await);
         }
+        measure::claims(Claimed::Granted, claimed.len());
         Ok(claimed)
     }
 
@@ -280,13 +291,14 @@ impl ServerClient for LocalClient {
         let news = self.server.workers.news(&self.namespace, worker, self.server.clock.now());
         // Without a place to be told, there is no news; the wait is the same.
         let Some(news) = news else {
-            tokio::time::sleep(timeout).await;
+            let _ = tokio::time::timeout(timeout, self.server.draining()).await;
             return Ok(Vec::new());
         };
         tokio::select! {
             biased;
             runs = news.wait() => Ok(runs),
             () = self.server.closed() => Err(ServerError::Unavailable("the server was closed".into())),
+            () = self.server.draining() => Ok(Vec::new()),
             () = tokio::time::sleep(timeout) => Ok(Vec::new()),
         }
     }
