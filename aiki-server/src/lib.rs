@@ -31,14 +31,20 @@ mod announcer;
 mod builder;
 mod effects;
 mod health;
+#[cfg(feature = "http")]
+pub mod http;
 #[cfg(feature = "keys")]
 pub mod keys;
 mod lane;
 mod local_client;
+#[cfg(feature = "http")]
+mod looks;
 mod measure;
 mod operation;
 mod orphans;
 mod panic;
+#[cfg(feature = "http")]
+mod plain_client;
 mod readers;
 mod record;
 mod server;

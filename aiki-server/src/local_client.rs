@@ -13,7 +13,9 @@ use aiki_core::server_client::{
     ChildRun, ClaimOutcome, ClaimReady, ClaimRef, ClaimRuns, ClaimStatus, ClaimedRun, CreatedRun, RunView, SendEvent,
     SetTaskResult, WorkerInfo, WorkerServes,
 };
-use aiki_core::{Name, Payload, Report, ReportReceipt, RunId, RunRecord, RunState, ServerClient, ServerError};
+use aiki_core::{
+    Name, Payload, Report, ReportReceipt, RunId, RunRecord, RunState, ServerClient, ServerError, TraceParent,
+};
 use async_trait::async_trait;
 
 use crate::measure::{self, Claimed};
@@ -29,13 +31,29 @@ use crate::{record, validate};
 /// found. The server lives for as long as one of its clients does, unless it is closed.
 #[derive(Clone)]
 pub struct LocalClient {
-    server: Arc<Inner>,
-    namespace: Name,
+    pub(crate) server: Arc<Inner>,
+    pub(crate) namespace: Name,
+    /// Whether its workers live in this process: their claims end with it.
+    in_process: bool,
+    /// The trace of the request on whose behalf it asks.
+    trace: Option<TraceParent>,
 }
 
 impl LocalClient {
     pub(crate) fn new(server: Arc<Inner>, namespace: Name) -> Self {
-        Self { server, namespace }
+        Self { server, namespace, in_process: true, trace: None }
+    }
+
+    /// For callers that outlive this process.
+    #[cfg(feature = "http")]
+    pub(crate) fn for_others(server: Arc<Inner>, namespace: Name) -> Self {
+        Self { server, namespace, in_process: false, trace: None }
+    }
+
+    /// Runs that it creates belong to this trace, unless they name another.
+    #[cfg(feature = "http")]
+    pub(crate) fn within(self, trace: Option<TraceParent>) -> Self {
+        Self { trace, ..self }
     }
 
     async fn load(&self, run: RunId) -> Result<StoredRun, ServerError> {
@@ -87,7 +105,8 @@ impl ServerClient for LocalClient {
         &self.namespace
     }
 
-    async fn create_run(&self, request: CreateRun) -> Result<CreatedRun, ServerError> {
+    async fn create_run(&self, mut request: CreateRun) -> Result<CreatedRun, ServerError> {
+        request.trace = request.trace.or_else(|| self.trace.clone());
         validate::create(&request, self.server.payload_limit, self.server.clock.now())?;
         self.server.lane.call(Create { namespace: self.namespace.clone(), request }).await
     }
@@ -146,7 +165,11 @@ impl ServerClient for LocalClient {
         validate::lease(request.lease)?;
         validate::items("runs", request.runs.len())?;
         let (worker, lease) = (request.worker.clone(), request.lease);
-        let answers = self.server.lane.call(Claim { namespace: self.namespace.clone(), request }).await?;
+        let answers = self
+            .server
+            .lane
+            .call(Claim { namespace: self.namespace.clone(), request, in_process: self.in_process })
+            .await?;
         self.seen(&worker);
         let mut outcomes = Vec::with_capacity(answers.len());
         for answer in answers {
@@ -178,7 +201,11 @@ impl ServerClient for LocalClient {
         validate::items("pools", request.pools.len())?;
         let (worker, lease) = (request.worker.clone(), request.lease);
         let (namespace, announcer) = (self.namespace.clone(), self.server.announcer.clone());
-        let runs = self.server.lane.call(ClaimReadyRuns { namespace, request, announcer }).await?;
+        let runs = self
+            .server
+            .lane
+            .call(ClaimReadyRuns { namespace, request, in_process: self.in_process, announcer })
+            .await?;
         self.seen(&worker);
         let mut claimed = Vec::with_capacity(runs.len());
         for run in runs {
@@ -225,7 +252,7 @@ impl ServerClient for LocalClient {
     async fn send_event(&self, request: SendEvent) -> Result<(), ServerError> {
         validate::event(&request.event, self.server.payload_limit)?;
         let (namespace, history_limit) = (self.namespace.clone(), self.server.history_limit);
-        self.server.lane.call(ReceiveEvent { namespace, request, history_limit }).await
+        self.server.lane.call(ReceiveEvent { namespace, request, history_limit, late: false }).await
     }
 
     async fn cancel_runs(&self, runs: &[RunId]) -> Result<Vec<RunId>, ServerError> {

@@ -5,7 +5,8 @@ use std::fmt;
 use aiki_core::{Name, Timestamp};
 use sha2::{Digest, Sha256};
 
-use super::{KeyRole, StoredKey};
+use super::StoredKey;
+use crate::http::Role;
 
 const PREFIX: &str = "aiki_";
 /// Hex digits of the id.
@@ -118,7 +119,7 @@ impl NewKey {
     pub fn stored(
         &self,
         namespace: Name,
-        role: KeyRole,
+        role: Role,
         created_at: Timestamp,
         expires_at: Option<Timestamp>,
     ) -> StoredKey {
@@ -144,7 +145,7 @@ mod tests {
         assert_eq!((key.text().len(), &id), (78, &key.id));
         let secret = key.text().rsplit_once('_').unwrap().1;
         assert!(!format!("{key:?}").contains(secret));
-        let stored = key.stored(Name::new("n"), KeyRole::Client, Timestamp::EPOCH, None);
+        let stored = key.stored(Name::new("n"), Role::Client, Timestamp::EPOCH, None);
         assert!(!format!("{stored:?}").contains(secret));
         assert_ne!(NewKey::random().unwrap().text(), key.text());
     }

@@ -5,6 +5,7 @@
 //! looked up by that hash. So nothing compares secrets: how long a lookup takes tells at most something
 //! about a hash, from which no key can be made. A slow hash would gain nothing over 256 random bits.
 
+mod authorize;
 mod key;
 mod memory;
 #[cfg(feature = "postgres")]
@@ -14,6 +15,8 @@ mod ring;
 mod sqlite;
 
 use aiki_core::{Name, Timestamp};
+
+use crate::http::Role;
 
 pub use key::{KeyFormatError, KeyHash, KeyId, NewKey};
 pub use memory::MemoryKeys;
@@ -26,33 +29,6 @@ pub use sqlite::SqliteKeys;
 /// So many keys are listed at most.
 pub const LIST_LIMIT: usize = 10_000;
 
-/// How much a key permits. Each role may do what the ones before it may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum KeyRole {
-    /// Starts runs, looks at them, sends events, cancels.
-    Client,
-    /// Claims runs and reports on them as well.
-    Worker,
-    /// Also what operators do: tasks' results by hand, metrics.
-    Admin,
-}
-
-impl KeyRole {
-    /// The role's name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            KeyRole::Client => "client",
-            KeyRole::Worker => "worker",
-            KeyRole::Admin => "admin",
-        }
-    }
-
-    /// The role with this name.
-    pub fn parse(text: &str) -> Option<Self> {
-        [KeyRole::Client, KeyRole::Worker, KeyRole::Admin].into_iter().find(|role| role.as_str() == text)
-    }
-}
-
 /// A key as it is stored: without its secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredKey {
@@ -63,7 +39,7 @@ pub struct StoredKey {
     /// The only namespace that it opens.
     pub namespace: Name,
     /// How much it permits there.
-    pub role: KeyRole,
+    pub role: Role,
     /// Whether it was taken back.
     pub revoked: bool,
     /// When it was made.
@@ -155,7 +131,7 @@ impl Row {
         let time = |at: i64| Timestamp::from_millis(u64::try_from(at).unwrap_or_default());
         Ok(StoredKey {
             hash: KeyHash::parse(&self.hash).ok_or_else(|| damaged("a hash that is none"))?,
-            role: KeyRole::parse(&self.role).ok_or_else(|| damaged("an unknown role"))?,
+            role: Role::parse(&self.role).ok_or_else(|| damaged("an unknown role"))?,
             revoked: match self.status.as_str() {
                 "active" => false,
                 "revoked" => true,
@@ -178,10 +154,10 @@ mod tests {
         assert!(!store.any().unwrap());
         let made = Timestamp::from_millis(1_000);
         let first = NewKey::random().unwrap();
-        let stored = first.stored(Name::new("shop"), KeyRole::Worker, made, Some(made));
+        let stored = first.stored(Name::new("shop"), Role::Worker, made, Some(made));
         store.add(&stored).unwrap();
         assert_eq!(store.add(&stored), Err(KeyStoreError::Taken(stored.id.clone())));
-        let second = NewKey::random().unwrap().stored(Name::new("bank"), KeyRole::Admin, Timestamp::EPOCH, None);
+        let second = NewKey::random().unwrap().stored(Name::new("bank"), Role::Admin, Timestamp::EPOCH, None);
         store.add(&second).unwrap();
         assert!(store.any().unwrap());
         assert_eq!(store.find(&KeyHash::of(first.text())).unwrap(), Some(stored.clone()));

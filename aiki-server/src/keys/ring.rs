@@ -9,7 +9,8 @@ use aiki_core::{Clock, Name};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::{KeyHash, KeyId, KeyRole, KeyStore, KeyStoreError, StoredKey};
+use super::{KeyHash, KeyId, KeyStore, KeyStoreError, StoredKey};
+use crate::http::Role;
 
 /// A key that was found is not looked up again for this long: a revoked key opens nothing after it.
 pub const LOOKUP_MEMORY: Duration = Duration::from_secs(4);
@@ -28,7 +29,7 @@ pub struct Grant {
     /// The namespace.
     pub namespace: Name,
     /// How much may be done in it.
-    pub role: KeyRole,
+    pub role: Role,
 }
 
 /// Why a key opens nothing. The text is for its holder.
@@ -97,7 +98,7 @@ impl Keyring {
         if let Some(namespace) = &self.open
             && !self.any().await?
         {
-            return Ok(Grant { key: None, namespace: namespace.clone(), role: KeyRole::Admin });
+            return Ok(Grant { key: None, namespace: namespace.clone(), role: Role::Admin });
         }
         let key = key.ok_or(KeyringError::Missing)?;
         KeyId::of(key).ok_or(KeyringError::Unknown)?;
@@ -204,7 +205,7 @@ mod tests {
 
         fn key(&self, expires_at: Option<Timestamp>) -> NewKey {
             let key = NewKey::random().unwrap();
-            self.store.add(&key.stored(Name::new("shop"), KeyRole::Worker, self.clock.now(), expires_at)).unwrap();
+            self.store.add(&key.stored(Name::new("shop"), Role::Worker, self.clock.now(), expires_at)).unwrap();
             key
         }
     }
@@ -214,7 +215,7 @@ mod tests {
         let world = World::new();
         let (ring, key) = (world.ring(), world.key(None));
         let grant = ring.check(Some(key.text())).await.unwrap();
-        assert_eq!((grant.namespace.as_str(), grant.role), ("shop", KeyRole::Worker));
+        assert_eq!((grant.namespace.as_str(), grant.role), ("shop", Role::Worker));
         assert!(world.store.revoke(&KeyId::of(key.text()).unwrap()).unwrap());
         let revoked = Instant::now();
         while ring.check(Some(key.text())).await.is_ok() {
@@ -252,7 +253,7 @@ mod tests {
         let world = World::new();
         let ring = world.ring().open_until_the_first_key(Name::new("default"));
         let grant = ring.check(None).await.unwrap();
-        assert_eq!((grant.namespace.as_str(), grant.role), ("default", KeyRole::Admin));
+        assert_eq!((grant.namespace.as_str(), grant.role), ("default", Role::Admin));
         let key = world.key(None);
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert_eq!(ring.check(None).await, Err(KeyringError::Missing));

@@ -116,10 +116,11 @@ mod tests {
     use aiki_core::{Name, Timestamp};
 
     use crate::Server;
-    use crate::keys::{KeyRole, NewKey};
+    use crate::http::Role;
+    use crate::keys::NewKey;
 
     fn key() -> StoredKey {
-        NewKey::random().unwrap().stored(Name::new("n"), KeyRole::Client, Timestamp::EPOCH, None)
+        NewKey::random().unwrap().stored(Name::new("n"), Role::Client, Timestamp::EPOCH, None)
     }
 
     #[test]

@@ -172,7 +172,7 @@ mod tests {
     fn claim_ready(limit: usize) -> Planned<ClaimReadyRuns> {
         let (worker, workflows) = (Name::new("worker"), vec![WorkflowKey::user("w", "1")]);
         let request = ClaimReady { worker, workflows, pools: Vec::new(), limit, lease: Duration::from_secs(9) };
-        Planned::new(ClaimReadyRuns { namespace: Name::new("n"), request, announcer: None })
+        Planned::new(ClaimReadyRuns { namespace: Name::new("n"), request, in_process: true, announcer: None })
     }
 
     #[test]
@@ -201,7 +201,7 @@ mod tests {
         let send = |history_limit| {
             let event = EventMessage { name: "paid".into(), data: None, reference_id: Some("once".into()) };
             let (namespace, request) = (Name::new("n"), SendEvent { run, event });
-            Planned::new(ReceiveEvent { namespace, request, history_limit })
+            Planned::new(ReceiveEvent { namespace, request, history_limit, late: false })
         };
         let (mut refused, mut accepted, mut again) = (send(0), send(100), send(100));
         lane.work(&mut [&mut refused, &mut accepted, &mut again]);

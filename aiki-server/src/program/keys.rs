@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aiki_core::{Clock, Name, Timestamp};
 use aiki_runtime::SystemClock;
-use aiki_server::keys::{KeyId, KeyRole, KeyStore, KeyStoreError, LIST_LIMIT, NewKey, StoredKey};
+use aiki_server::http::Role;
+use aiki_server::keys::{KeyId, KeyStore, KeyStoreError, LIST_LIMIT, NewKey, StoredKey};
 
 use super::args::{CreateKey, DatabaseFlags, RevokeKey};
 use super::database::Database;
@@ -24,7 +25,7 @@ fn open(flags: &DatabaseFlags) -> Result<std::sync::Arc<dyn KeyStore>, Failure> 
 
 /// Makes a key and prints it.
 pub(crate) fn create(flags: &CreateKey) -> Result<(), Failure> {
-    let role = KeyRole::parse(&flags.role).ok_or_else(|| Failure::usage("--role: expected client, worker or admin"))?;
+    let role = Role::parse(&flags.role).ok_or_else(|| Failure::usage("--role: expected client, worker or admin"))?;
     let namespace = Name::checked(&flags.namespace).map_err(|error| Failure::usage(format!("--namespace: {error}")))?;
     let now = SystemClock.now();
     let expires = flags.expires.as_ref().map(|text| text.parse::<Span>()).transpose();

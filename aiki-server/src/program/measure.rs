@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use aiki_server::http::ProcedureName;
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
@@ -66,6 +67,7 @@ pub(crate) async fn request(request: Request, next: Next) -> Response {
     let mut in_flight = InFlight { began: Instant::now(), procedure: None, status: None };
     let response = next.run(request).await;
     in_flight.status = Some(response.status().as_u16());
+    in_flight.procedure = response.extensions().get::<ProcedureName>().map(|name| name.0);
     response
 }
 

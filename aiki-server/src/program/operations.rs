@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use aiki_server::keys::{Grant, KeyRole, Keyring, KeyringError};
+use aiki_server::http::Role;
+use aiki_server::keys::{Grant, Keyring, KeyringError};
 use axum::extract::{RawQuery, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -33,8 +34,7 @@ pub(crate) fn routes(operations: Operations) -> Router {
 
 impl Operations {
     async fn caller(&self, headers: &HeaderMap) -> Result<Grant, KeyringError> {
-        let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        self.keys.check(header.and_then(|header| header.strip_prefix("Bearer "))).await
+        self.keys.check_headers(headers).await
     }
 }
 
@@ -51,7 +51,7 @@ async fn readyz(State(operations): State<Arc<Operations>>, query: RawQuery, head
 
 async fn metrics(State(operations): State<Arc<Operations>>, headers: HeaderMap) -> Response {
     match operations.caller(&headers).await {
-        Ok(grant) if grant.role == KeyRole::Admin => {}
+        Ok(grant) if grant.role == Role::Admin => {}
         Ok(_) => return (StatusCode::FORBIDDEN, "metrics are for keys of the role admin").into_response(),
         Err(KeyringError::Unavailable(error)) => {
             tracing::warn!(%error, "an API key could not be checked");

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use aiki_runtime::SystemClock;
 use aiki_server::Server;
+use aiki_server::http::RouterOptions;
 use aiki_server::keys::{KeyStore, Keyring};
 use aiki_subscriber_redis::RedisPublisher;
 use axum::Router;
@@ -86,8 +87,12 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
 }
 
 /// The API.
-fn api(_server: &Server, _keys: &Arc<Keyring>, _settings: &Settings) -> Router {
-    Router::new()
+fn api(server: &Server, keys: &Arc<Keyring>, settings: &Settings) -> Router {
+    let options = RouterOptions::default()
+        .authorize(Arc::clone(keys))
+        .body_limit(settings.body_limit.0)
+        .origins(settings.cors_origin.0.iter().map(String::as_str));
+    server.router_with(options)
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {

@@ -135,6 +135,8 @@ pub fn create(
         concurrency: request.concurrency.clone(),
         held_back: false,
         trace: request.trace.clone(),
+        events: 0,
+        plain: false,
     };
     entries.push(HistoryEntry { at: now, entry: Entry::Created { input: request.input.clone() } });
     entries.push(HistoryEntry { at: now, entry: Entry::Run { attempt: 1, state } });
