@@ -3,7 +3,6 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-#[cfg(feature = "http")]
 use std::time::Duration;
 
 use aiki_core::payload::DEFAULT_PAYLOAD_LIMIT;
@@ -276,6 +275,7 @@ impl ServerBuilder {
             payload_limit: self.payload_limit,
             history_limit: self.history_limit,
             retention: self.retention.map(|keep| Arc::new(Retention::new(keep))),
+            draining: watch::Sender::new(false),
             #[cfg(feature = "http")]
             plain_lease: self.plain_lease,
             #[cfg(feature = "http")]
