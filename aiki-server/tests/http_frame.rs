@@ -5,20 +5,17 @@
 
 mod caller;
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use aiki_server::Server;
 use aiki_server::http::{Authorize, AuthorizeError, Caller, Everyone, Role, RouterOptions};
 use async_trait::async_trait;
 use axum::Router;
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Method};
 use caller::{call, ok, post, request, send};
-use http_body::Frame;
 use serde_json::json;
-use tokio::time::{Instant, Interval, interval};
+use tokio::time::Instant;
 
 async fn router() -> (Server, Router) {
     router_with(RouterOptions::default()).await
@@ -172,8 +169,7 @@ async fn a_body_over_the_limit_is_refused_announced_or_not() {
     let large = "x".repeat(1001);
     let mut announced = request(Method::POST, "/api/workflowRun/getStateV1", large.clone());
     announced.headers_mut().insert("content-length", "1001".parse().unwrap());
-    let streamed =
-        request(Method::POST, "/api/workflowRun/getStateV1", Body::new(Drip::new(large, 400, Duration::ZERO)));
+    let streamed = request(Method::POST, "/api/workflowRun/getStateV1", drip(large, 400, Duration::ZERO));
     for request in [announced, streamed] {
         let answer = send(&router, request).await;
         assert_eq!((answer.status, answer.code().as_str()), (413, "PAYLOAD_TOO_LARGE"));
@@ -211,35 +207,15 @@ async fn nesting_has_a_limit_and_no_stack_is_at_risk() {
     }
 }
 
-/// A body that comes in parts.
-struct Drip {
-    rest: Bytes,
-    part: usize,
-    interval: Option<Interval>,
-}
-
-impl Drip {
-    fn new(text: impl Into<Bytes>, part: usize, every: Duration) -> Self {
-        Self { rest: text.into(), part, interval: (!every.is_zero()).then(|| interval(every)) }
-    }
-}
-
-impl HttpBody for Drip {
-    type Data = Bytes;
-    type Error = std::io::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        if let Some(interval) = &mut self.interval
-            && interval.poll_tick(cx).is_pending()
-        {
-            return Poll::Pending;
+/// A body that comes in parts, one after each interval.
+fn drip(text: impl Into<Bytes>, part: usize, every: Duration) -> Body {
+    Body::from_stream(futures::stream::unfold(text.into(), move |mut rest| async move {
+        if !every.is_zero() {
+            tokio::time::sleep(every).await;
         }
-        let part = self.part.min(self.rest.len());
-        if part == 0 {
-            return Poll::Ready(None);
-        }
-        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(part)))))
-    }
+        let next = rest.split_to(part.min(rest.len()));
+        (!next.is_empty()).then_some((Ok::<_, std::io::Error>(next), rest))
+    }))
 }
 
 #[tokio::test(start_paused = true)]
@@ -247,14 +223,14 @@ async fn a_byte_per_second_is_not_waited_for() {
     let (_server, router) = router().await;
     let body = json!({ "json": { "id": "a long enough id to take more than thirty seconds" } }).to_string();
     let began = Instant::now();
-    let drip = Body::new(Drip::new(body.clone(), 1, Duration::from_secs(1)));
-    let answer = send(&router, request(Method::POST, "/api/workflowRun/getStateV1", drip)).await;
+    let slow = drip(body.clone(), 1, Duration::from_secs(1));
+    let answer = send(&router, request(Method::POST, "/api/workflowRun/getStateV1", slow)).await;
     assert_eq!((answer.status, answer.code().as_str()), (408, "TIMEOUT"));
     assert_eq!(began.elapsed(), Duration::from_secs(30));
     assert_eq!(answer.header("connection"), "close");
     // Faster, it arrives.
-    let drip = Body::new(Drip::new(body, 4, Duration::from_secs(1)));
-    let answer = send(&router, request(Method::POST, "/api/workflowRun/getStateV1", drip)).await;
+    let faster = drip(body, 4, Duration::from_secs(1));
+    let answer = send(&router, request(Method::POST, "/api/workflowRun/getStateV1", faster)).await;
     assert_eq!(answer.status, 404);
 }
 
