@@ -13,6 +13,7 @@ use crate::payload::Payload;
 use crate::rank::Priority;
 use crate::retry::RetryStrategy;
 use crate::time::Timestamp;
+use crate::trace::TraceParent;
 
 /// A run with its history folded into tasks and sleeps.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +52,8 @@ pub struct RunRecord {
     pub parent: Option<RunId>,
     /// The run fails when it has not ended by then.
     pub deadline: Option<Timestamp>,
+    /// The trace from which it was started.
+    pub trace: Option<TraceParent>,
     /// All tasks in the order in which they were opened, discarded ones included. As for all lists
     /// here: since the run was created or last continued as new.
     pub tasks: Vec<TaskRecord>,
@@ -240,18 +243,19 @@ impl Fold {
                 self.signals.push(Signal::Event(event.clone()));
                 self.events.push(event);
             }
-            Entry::WaitOpened { ordinal, on, timeout_at } => {
+            Entry::WaitOpened { ordinal, on, awaited, timeout_at } => {
                 debug_assert_eq!(ordinal - self.base.waits, self.waits.len() as u32, "waits are opened in order");
                 let state = WaitState::Waiting { timeout_at };
-                self.waits.push(WaitRecord { ordinal, on, state, settled: None, discarded: false });
+                let wait = WaitRecord { ordinal, on, awaited, ended_at: None, state, settled: None, discarded: false };
+                self.waits.push(wait);
             }
             Entry::WaitCompleted { ordinal, event } => {
-                self.end_wait(ordinal, WaitState::Completed { event }, Some(self.settled));
+                self.end_wait(ordinal, at, WaitState::Completed { event }, Some(self.settled));
             }
             Entry::WaitTimedOut { ordinal } => {
-                self.end_wait(ordinal, WaitState::TimedOut { timed_out_at: at }, Some(self.settled));
+                self.end_wait(ordinal, at, WaitState::TimedOut { timed_out_at: at }, Some(self.settled));
             }
-            Entry::WaitDropped { ordinal } => self.end_wait(ordinal, WaitState::Dropped, None),
+            Entry::WaitDropped { ordinal } => self.end_wait(ordinal, at, WaitState::Dropped, None),
             Entry::ChildOpened { ordinal, run, workflow, input_hash, reference_id } => {
                 debug_assert_eq!(ordinal - self.base.children, self.children.len() as u32, "children in order");
                 let run_attempt = self.attempt;
@@ -304,10 +308,10 @@ impl Fold {
         self.children.get_mut(ordinal.checked_sub(self.base.children)? as usize)
     }
 
-    fn end_wait(&mut self, ordinal: u32, state: WaitState, settled: Option<u64>) {
+    fn end_wait(&mut self, ordinal: u32, now: Timestamp, state: WaitState, settled: Option<u64>) {
         let at = ordinal.checked_sub(self.base.waits);
         if let Some(wait) = at.and_then(|at| self.waits.get_mut(at as usize)) {
-            (wait.state, wait.settled) = (state, settled);
+            (wait.state, wait.settled, wait.ended_at) = (state, settled, Some(now));
         }
     }
 
@@ -427,6 +431,7 @@ impl RunRecord {
             children: fold.children,
             parent: head.parent,
             deadline: head.deadline,
+            trace: head.trace.clone(),
             seen: head.seen,
             ordinals: head.ordinals(),
             history_len: head.history_len,

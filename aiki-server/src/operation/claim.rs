@@ -21,6 +21,8 @@ pub(crate) enum ClaimAnswer {
 pub(crate) struct Claim {
     pub(crate) namespace: Name,
     pub(crate) request: ClaimRuns,
+    /// Whether the worker lives in this process.
+    pub(crate) in_process: bool,
 }
 
 impl Operation for Claim {
@@ -38,7 +40,7 @@ impl Operation for Claim {
                 // Granted again, it would take the claim from its first mention.
                 return Ok(ClaimAnswer::Owned(*lease));
             }
-            let answer = claim_one(desk, &self.namespace, *run, worker, *lease);
+            let answer = claim_one(desk, &self.namespace, *run, worker, *lease, self.in_process);
             // A run that cannot be read is neither run nor acknowledged: it is delivered again in a while.
             Ok(one_of_many(*run, answer)?.unwrap_or(ClaimAnswer::Owned(*lease)))
         };
@@ -48,7 +50,7 @@ impl Operation for Claim {
 
 /// Whether the limit of the run's concurrency key is reached: then it waits, and is announced again
 /// when another run of the key is given back.
-fn is_held_back(desk: &mut Desk<'_>, namespace: &Name, run: RunId) -> Result<bool, ServerError> {
+pub(super) fn is_held_back(desk: &mut Desk<'_>, namespace: &Name, run: RunId) -> Result<bool, ServerError> {
     let head = match desk.run(namespace, run) {
         Ok(stored) => &stored.head,
         Err(ServerError::RunNotFound(_)) => return Ok(false),
@@ -77,6 +79,7 @@ pub(super) fn claim_one(
     run: RunId,
     worker: &Name,
     lease: Duration,
+    in_process: bool,
 ) -> Result<ClaimAnswer, ServerError> {
     if is_held_back(desk, namespace, run)? {
         return Ok(ClaimAnswer::Done);
@@ -84,8 +87,7 @@ pub(super) fn claim_one(
     let decision = desk.edit(namespace, run, |head, now, entries| {
         let decision = plan::claim(head, worker, lease, now, entries);
         if let (ClaimDecision::Granted, Some(lease)) = (decision, &mut head.lease) {
-            // So far all workers live in this process.
-            lease.in_process = true;
+            lease.in_process = in_process;
             // A claim that is granted again has a new number, though it is no transition.
             return Edit::Changed(decision);
         }

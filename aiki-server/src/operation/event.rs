@@ -11,6 +11,8 @@ pub(crate) struct ReceiveEvent {
     pub(crate) namespace: Name,
     pub(crate) request: SendEvent,
     pub(crate) history_limit: u32,
+    /// Whether a run that has ended keeps the event, as the plain contract has it.
+    pub(crate) late: bool,
 }
 
 impl Operation for ReceiveEvent {
@@ -27,7 +29,7 @@ impl Operation for ReceiveEvent {
     fn plan(&self, desk: &mut Desk<'_>) -> Result<(), ServerError> {
         let SendEvent { run, event } = &self.request;
         let state = &desk.run(&self.namespace, *run)?.head.state;
-        if state.is_terminal() {
+        if state.is_terminal() && !self.late {
             return Err(ServerError::RunEnded { run: *run, status: state.status() });
         }
         let mark = event.reference_id.as_ref().map(|reference_id| format!("event:{}:{reference_id}", event.name));
@@ -37,7 +39,7 @@ impl Operation for ReceiveEvent {
             return Ok(());
         }
         let planned = desk.edit(&self.namespace, *run, |head, now, entries| {
-            match plan::receive_event(head, event, self.history_limit, now, entries) {
+            match plan::receive_event(head, event, self.history_limit, self.late, now, entries) {
                 Ok(()) => Edit::Changed(Ok(())),
                 Err(refusal) => Edit::Unchanged(Err(refusal)),
             }

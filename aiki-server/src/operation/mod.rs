@@ -10,9 +10,12 @@ mod create;
 mod due;
 mod event;
 mod orphans;
+#[cfg(feature = "http")]
+mod plain;
 mod refresh;
 mod release;
 mod report;
+mod retire;
 mod schedule_activate;
 mod schedule_fire;
 mod schedule_status;
@@ -29,9 +32,12 @@ pub(crate) use create::Create;
 pub(crate) use due::Due;
 pub(crate) use event::ReceiveEvent;
 pub(crate) use orphans::TakeBackOrphans;
+#[cfg(feature = "http")]
+pub(crate) use plain::{ClaimPlainly, CreateChild, MoveRun, MoveTask, RefreshPlainly};
 pub(crate) use refresh::Refresh;
 pub(crate) use release::Release;
 pub(crate) use report::WriteReport;
+pub(crate) use retire::Retire;
 pub(crate) use schedule_activate::ActivateScheduleOp;
 pub(crate) use schedule_fire::FireSchedules;
 pub(crate) use schedule_status::SetScheduleStatus;
