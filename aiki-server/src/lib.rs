@@ -32,6 +32,7 @@ mod builder;
 mod effects;
 mod lane;
 mod local_client;
+pub mod looking;
 #[cfg(feature = "http")]
 mod looks;
 mod operation;
