@@ -30,6 +30,8 @@
 mod announcer;
 mod builder;
 mod effects;
+#[cfg(feature = "http")]
+pub mod http;
 mod lane;
 mod local_client;
 pub mod looking;

@@ -52,7 +52,7 @@ impl LocalClient {
         Self { server, namespace, in_process: false }
     }
 
-    async fn load(&self, run: RunId) -> Result<StoredRun, ServerError> {
+    pub(crate) async fn load(&self, run: RunId) -> Result<StoredRun, ServerError> {
         let stored = self.server.readers.load(run).await?;
         stored.filter(|stored| stored.head.namespace == self.namespace).ok_or(ServerError::RunNotFound(run))
     }

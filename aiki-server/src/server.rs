@@ -18,7 +18,7 @@ use crate::watchers::Watchers;
 use crate::workers::Workers;
 
 /// The namespace of [`Server::client`].
-const DEFAULT_NAMESPACE: &str = "default";
+pub(crate) const DEFAULT_NAMESPACE: &str = "default";
 
 /// The parts of a server.
 pub(crate) struct Inner {
@@ -79,6 +79,11 @@ pub struct Server {
 impl Server {
     pub(crate) fn new(inner: Arc<Inner>) -> Self {
         Self { inner }
+    }
+
+    #[cfg(feature = "http")]
+    pub(crate) fn inner(&self) -> Arc<Inner> {
+        Arc::clone(&self.inner)
     }
 
     /// Configures a server. Without more ado it keeps its runs in memory.
