@@ -52,6 +52,7 @@ pub mod server_client;
 pub mod subscriber;
 pub mod system;
 pub mod time;
+pub mod trace;
 
 pub use cancel::CancellationToken;
 pub use client::{
@@ -74,3 +75,4 @@ pub use schedule::{OverlapPolicy, ScheduleRecord, ScheduleSpec, ScheduleStatus};
 pub use server_client::{ServerClient, ServerError};
 pub use subscriber::{Delivery, Subscriber, SubscriberError, SubscriberFactory, Subscription};
 pub use time::{Clock, Timestamp};
+pub use trace::{TraceParent, TraceParentError};

@@ -276,6 +276,7 @@ impl ServerBuilder {
             payload_limit: self.payload_limit,
             history_limit: self.history_limit,
             retention: self.retention.map(|keep| Arc::new(Retention::new(keep))),
+            draining: watch::Sender::new(false),
             #[cfg(feature = "http")]
             plain_lease: self.plain_lease,
             #[cfg(feature = "http")]

@@ -30,13 +30,17 @@
 mod announcer;
 mod builder;
 mod effects;
+mod health;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "keys")]
+pub mod keys;
 mod lane;
 mod local_client;
 pub mod looking;
 #[cfg(feature = "http")]
 mod looks;
+mod measure;
 mod operation;
 mod orphans;
 mod panic;
@@ -53,5 +57,8 @@ mod watchers;
 mod workers;
 
 pub use builder::{ServerBuilder, ServerStartError};
+pub use health::ServerHealth;
 pub use local_client::LocalClient;
+#[cfg(feature = "metrics")]
+pub use measure::describe_metrics;
 pub use server::Server;

@@ -20,9 +20,12 @@ use aiki_core::server_client::{
     ChildRun, ClaimOutcome, ClaimReady, ClaimRef, ClaimRuns, ClaimStatus, ClaimedRun, CreatedRun, RunView, SendEvent,
     SetTaskResult, WorkerInfo, WorkerServes,
 };
-use aiki_core::{Name, Payload, Report, ReportReceipt, RunId, RunRecord, RunState, ServerClient, ServerError};
+use aiki_core::{
+    Name, Payload, Report, ReportReceipt, RunId, RunRecord, RunState, ServerClient, ServerError, TraceParent,
+};
 use async_trait::async_trait;
 
+use crate::measure::{self, Claimed};
 use crate::operation::{
     ActivateScheduleOp, Cancel, CancelMany, Claim, ClaimAnswer, ClaimReadyRuns, Command, Create, ReceiveEvent, Refresh,
     Release, SetScheduleStatus, SetTask, WriteReport,
@@ -39,17 +42,25 @@ pub struct LocalClient {
     pub(crate) namespace: Name,
     /// Whether its workers live in this process: their claims end with it.
     in_process: bool,
+    /// The trace of the request on whose behalf it asks.
+    trace: Option<TraceParent>,
 }
 
 impl LocalClient {
     pub(crate) fn new(server: Arc<Inner>, namespace: Name) -> Self {
-        Self { server, namespace, in_process: true }
+        Self { server, namespace, in_process: true, trace: None }
     }
 
     /// For callers that outlive this process.
     #[cfg(feature = "http")]
     pub(crate) fn for_others(server: Arc<Inner>, namespace: Name) -> Self {
-        Self { server, namespace, in_process: false }
+        Self { server, namespace, in_process: false, trace: None }
+    }
+
+    /// Runs that it creates belong to this trace, unless they name another.
+    #[cfg(feature = "http")]
+    pub(crate) fn within(self, trace: Option<TraceParent>) -> Self {
+        Self { trace, ..self }
     }
 
     pub(crate) async fn load(&self, run: RunId) -> Result<StoredRun, ServerError> {
@@ -101,7 +112,8 @@ impl ServerClient for LocalClient {
         &self.namespace
     }
 
-    async fn create_run(&self, request: CreateRun) -> Result<CreatedRun, ServerError> {
+    async fn create_run(&self, mut request: CreateRun) -> Result<CreatedRun, ServerError> {
+        request.trace = request.trace.or_else(|| self.trace.clone());
         validate::create(&request, self.server.payload_limit, self.server.clock.now())?;
         self.server.lane.call(Create { namespace: self.namespace.clone(), request }).await
     }
@@ -141,6 +153,7 @@ impl ServerClient for LocalClient {
             biased;
             ended = watch.ended() => ended.ok_or_else(closed),
             () = self.server.closed() => Err(closed()),
+            () = self.server.draining() => Ok(view(self.load(run).await?)),
             () = tokio::time::sleep(timeout) => Ok(view(self.load(run).await?)),
         }
     }
@@ -199,6 +212,14 @@ impl ServerClient for LocalClient {
                 ClaimAnswer::Owned(remaining) => ClaimOutcome::Owned { remaining },
                 ClaimAnswer::Done => ClaimOutcome::Done,
             });
+            measure::claims(
+                match outcomes.last() {
+                    Some(ClaimOutcome::Granted(_)) => Claimed::Granted,
+                    Some(ClaimOutcome::Done) => Claimed::Done,
+                    _ => Claimed::Owned,
+                },
+                1,
+            );
         }
         Ok(outcomes)
     }
@@ -221,6 +242,7 @@ impl ServerClient for LocalClient {
         for run in runs {
             claimed.extend(self.granted(run, lease).await);
         }
+        measure::claims(Claimed::Granted, claimed.len());
         Ok(claimed)
     }
 
@@ -327,13 +349,14 @@ impl ServerClient for LocalClient {
         let news = self.server.workers.news(&self.namespace, worker, self.server.clock.now());
         // Without a place to be told, there is no news; the wait is the same.
         let Some(news) = news else {
-            tokio::time::sleep(timeout).await;
+            let _ = tokio::time::timeout(timeout, self.server.draining()).await;
             return Ok(Vec::new());
         };
         tokio::select! {
             biased;
             runs = news.wait() => Ok(runs),
             () = self.server.closed() => Err(ServerError::Unavailable("the server was closed".into())),
+            () = self.server.draining() => Ok(Vec::new()),
             () = tokio::time::sleep(timeout) => Ok(Vec::new()),
         }
     }

@@ -16,9 +16,14 @@ use super::options::RouterOptions;
 use super::procedure::{Procedure, Table};
 use super::refusal::Refusal;
 use super::reply;
-use super::request_id::RequestIds;
+use super::request_id::{RequestIds, TRACE_PARENT};
 use crate::local_client::LocalClient;
 use crate::server::Inner;
+
+/// In the extensions of an answer: which procedure it is of. Absent when the request named none, or its caller
+/// is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcedureName(pub &'static str);
 
 /// What all requests share.
 pub(super) struct Api {
@@ -43,7 +48,7 @@ pub(super) async fn dispatch(State(api): State<Arc<Api>>, request: Request) -> R
     let Some(procedure) = name.and_then(|name| api.table.find(&name)) else {
         return reply::not_found();
     };
-    match answer(&api, procedure, caller, request).await {
+    let mut response = match answer(&api, procedure, caller, request).await {
         Ok(envelope) => reply::success(envelope),
         Err(refusal) => {
             let (code, message) = (&refusal.error.code, &refusal.error.message);
@@ -53,7 +58,9 @@ pub(super) async fn dispatch(State(api): State<Arc<Api>>, request: Request) -> R
             }
             reply::refused(&refusal)
         }
-    }
+    };
+    response.extensions_mut().insert(ProcedureName(procedure.name));
+    response
 }
 
 async fn answer(api: &Api, procedure: &Procedure, caller: Caller, request: Request) -> Result<String, Refusal> {
@@ -68,5 +75,6 @@ async fn answer(api: &Api, procedure: &Procedure, caller: Caller, request: Reque
         false => None,
     };
     let client = LocalClient::for_others(Arc::clone(&api.server), caller.namespace.clone());
-    procedure.call(client, &caller, input).await
+    let trace = head.headers.get(TRACE_PARENT).and_then(|value| value.to_str().ok()?.parse().ok());
+    procedure.call(client.within(trace), &caller, input).await
 }

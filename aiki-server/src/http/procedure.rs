@@ -21,7 +21,7 @@ type Handler = Arc<dyn Fn(LocalClient, &Caller, Option<&RawValue>) -> Result<Ans
 
 /// One procedure.
 pub(crate) struct Procedure {
-    name: &'static str,
+    pub(super) name: &'static str,
     role: Role,
     handler: Handler,
 }

@@ -14,6 +14,7 @@ use crate::run::state::RunState;
 use crate::run::status::{QueuedReason, ScheduledReason};
 use crate::run::wait::Ordinals;
 use crate::time::Timestamp;
+use crate::trace::TraceParent;
 
 /// When a run fails because it has not ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +58,8 @@ pub struct CreateRun {
     pub deadline: Option<Deadline>,
     /// With whom it shares a limit.
     pub concurrency: Option<ConcurrencyKey>,
+    /// The trace from which it is started.
+    pub trace: Option<TraceParent>,
 }
 
 impl CreateRun {
@@ -73,6 +76,7 @@ impl CreateRun {
             delay: Duration::ZERO,
             deadline: None,
             concurrency: None,
+            trace: None,
         }
     }
 }
@@ -131,6 +135,7 @@ pub fn create(
         checkpoints: Vec::new(),
         concurrency: request.concurrency.clone(),
         held_back: false,
+        trace: request.trace.clone(),
         events: 0,
         plain: false,
     };
