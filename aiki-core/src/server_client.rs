@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use crate::failure::ErrorObject;
 use crate::id::{RunId, TaskId};
@@ -16,7 +17,8 @@ use crate::schedule::{ActivateSchedule, ScheduleFilter, ScheduleId, SchedulePage
 use crate::time::Timestamp;
 
 /// Why the server did not do what was asked.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum ServerError {
     /// There is no such run.
     #[error("there is no run {0}")]
@@ -90,7 +92,8 @@ impl ServerError {
 }
 
 /// The answer to a start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct CreatedRun {
     /// The run.
     pub id: RunId,
@@ -152,7 +155,8 @@ pub enum ClaimOutcome {
 }
 
 /// Names a claim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ClaimRef {
     /// The run.
     pub run: RunId,
@@ -161,7 +165,8 @@ pub struct ClaimRef {
 }
 
 /// Whether a claim stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum ClaimStatus {
     /// It stands, for another lease.
     Held,
@@ -170,7 +175,8 @@ pub enum ClaimStatus {
 }
 
 /// What is known of a worker.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct WorkerInfo {
     /// Its unique name of this process start.
     pub name: Name,
@@ -179,11 +185,13 @@ pub struct WorkerInfo {
     /// The runs it holds, each with the time of its claim.
     pub holds: Vec<(RunId, Timestamp)>,
     /// What it serves; `None` when it has not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serves: Option<WorkerServes>,
 }
 
 /// What a worker serves.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct WorkerServes {
     /// The workflow versions.
     pub workflows: Vec<WorkflowKey>,
@@ -192,7 +200,8 @@ pub struct WorkerServes {
 }
 
 /// An event for one run.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct SendEvent {
     /// The run.
     pub run: RunId,
@@ -212,24 +221,28 @@ pub struct SetTaskResult {
 }
 
 /// A child of a run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ChildRun {
     /// The child.
     pub run: RunId,
     /// Where it stands.
     pub status: RunStatus,
     /// The pool that it is reserved for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<Name>,
 }
 
 /// A run's state together with the revision at which it stood there.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct RunView {
     /// The revision.
     pub revision: u64,
     /// The state.
     pub state: RunState,
     /// The run is ready, but no worker that the server knows of serves its workflow version and pool.
+    #[serde(default)]
     pub unserved: bool,
 }
 
