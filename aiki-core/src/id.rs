@@ -113,6 +113,16 @@ ulid_id! {
 }
 
 impl RunId {
+    /// When the id was made, by the clock of whoever made it.
+    pub fn made_at(self) -> Timestamp {
+        Timestamp::from_millis((self.0 >> 80) as u64)
+    }
+
+    /// Whether the bits are free in which ids of tasks and transitions have their ordinal.
+    pub fn is_whole_run(self) -> bool {
+        self.0 & ORDINAL_MASK == 0
+    }
+
     /// The id of the task that this run opened as its `ordinal`-th, counted from 0.
     pub fn task(self, ordinal: u32) -> TaskId {
         TaskId(self.0 | (u128::from(ordinal) + 1) & ORDINAL_MASK)

@@ -21,6 +21,8 @@ pub(crate) enum ClaimAnswer {
 pub(crate) struct Claim {
     pub(crate) namespace: Name,
     pub(crate) request: ClaimRuns,
+    /// Whether the worker lives in this process.
+    pub(crate) in_process: bool,
 }
 
 impl Operation for Claim {
@@ -38,7 +40,7 @@ impl Operation for Claim {
                 // Granted again, it would take the claim from its first mention.
                 return Ok(ClaimAnswer::Owned(*lease));
             }
-            let answer = claim_one(desk, &self.namespace, *run, worker, *lease);
+            let answer = claim_one(desk, &self.namespace, *run, (worker, self.in_process), *lease);
             // A run that cannot be read is neither run nor acknowledged: it is delivered again in a while.
             Ok(one_of_many(*run, answer)?.unwrap_or(ClaimAnswer::Owned(*lease)))
         };
@@ -70,12 +72,12 @@ fn is_held_back(desk: &mut Desk<'_>, namespace: &Name, run: RunId) -> Result<boo
     Ok(true)
 }
 
-/// Claims one run; a run that is not there needs no delivery.
+/// Claims one run for a worker, of which is told whether it lives in this process; a run that is not there needs no delivery.
 pub(super) fn claim_one(
     desk: &mut Desk<'_>,
     namespace: &Name,
     run: RunId,
-    worker: &Name,
+    (worker, in_process): (&Name, bool),
     lease: Duration,
 ) -> Result<ClaimAnswer, ServerError> {
     if is_held_back(desk, namespace, run)? {
@@ -84,8 +86,7 @@ pub(super) fn claim_one(
     let decision = desk.edit(namespace, run, |head, now, entries| {
         let decision = plan::claim(head, worker, lease, now, entries);
         if let (ClaimDecision::Granted, Some(lease)) = (decision, &mut head.lease) {
-            // So far all workers live in this process.
-            lease.in_process = true;
+            lease.in_process = in_process;
             // A claim that is granted again has a new number, though it is no transition.
             return Edit::Changed(decision);
         }

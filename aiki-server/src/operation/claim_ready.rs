@@ -18,6 +18,8 @@ const ROUNDS: usize = 8;
 pub(crate) struct ClaimReadyRuns {
     pub(crate) namespace: Name,
     pub(crate) request: ClaimReady,
+    /// Whether the worker lives in this process.
+    pub(crate) in_process: bool,
     /// Who announces ready runs, if anybody does.
     pub(crate) announcer: Option<Arc<Announcer>>,
 }
@@ -37,7 +39,7 @@ impl Operation for ClaimReadyRuns {
                 if !plan::is_offered(&desk.run(&self.namespace, run)?.head, announced, now) {
                     continue;
                 }
-                match one_of_many(run, claim_one(desk, &self.namespace, run, worker, *lease))? {
+                match one_of_many(run, claim_one(desk, &self.namespace, run, (worker, self.in_process), *lease))? {
                     Some(ClaimAnswer::Granted(run)) => claimed.push(*run),
                     // Held back, or stalled: it is no longer ready, and the next one takes its place.
                     _ => passed_over = true,

@@ -38,11 +38,6 @@ pub const GROUP: &str = "native";
 pub const MAX_ITEMS: usize = 1_000;
 /// A server answers a long poll after this time at the latest.
 pub const MAX_WAIT: std::time::Duration = std::time::Duration::from_secs(25);
-/// A proposed id of a new run may be so much older than the server's time,
-pub const PROPOSAL_AGE: std::time::Duration = std::time::Duration::from_secs(600);
-/// and so much ahead of it.
-pub const PROPOSAL_LEAD: std::time::Duration = std::time::Duration::from_secs(10);
-
 /// The input of a procedure.
 pub trait Call: Serialize + DeserializeOwned + Send + 'static {
     /// The procedure's name in the path.
