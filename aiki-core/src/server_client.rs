@@ -59,6 +59,22 @@ pub enum ServerError {
     /// The request itself is wrong: repeating it cannot help.
     #[error("the request is refused: {0}")]
     Invalid(String),
+    /// The run has moved on since the caller saw it.
+    #[error("run {run} has revision {actual}, not {expected}: read it again")]
+    RevisionConflict {
+        /// The run.
+        run: RunId,
+        /// What the caller expected.
+        expected: u64,
+        /// What it is.
+        actual: u64,
+    },
+    /// The task changed between reading and writing.
+    #[error("task {0} changed meanwhile: read it again")]
+    TaskStateConflict(TaskId),
+    /// The caller is known, and may not do that.
+    #[error("not allowed: {0}")]
+    Forbidden(String),
     /// The claim under which the worker wrote is gone: it must stop working on the run.
     #[error("the claim on run {0} is gone")]
     ClaimLost(RunId),

@@ -147,7 +147,7 @@ impl Desk {
     fn send(&mut self, name: &str) -> Result<(), EventRefusal> {
         let message = EventMessage { name: name.into(), data: None, reference_id: None };
         let limit = self.limit;
-        self.plan(|head, now, entries| plan::receive_event(head, &message, limit, now, entries))
+        self.plan(|head, now, entries| plan::receive_event(head, &message, limit, false, now, entries))
     }
 
     fn end_child(&mut self, child: u32, state: &RunState) {

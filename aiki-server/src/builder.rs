@@ -3,8 +3,12 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+#[cfg(feature = "http")]
+use std::time::Duration;
 
 use aiki_core::payload::DEFAULT_PAYLOAD_LIMIT;
+#[cfg(feature = "http")]
+use aiki_core::run::plan::plain::PLAIN_LEASE;
 use aiki_core::{Clock, Publisher};
 use aiki_runtime::{Entropy, SystemClock, SystemEntropy};
 use tokio::runtime::Handle;
@@ -121,6 +125,8 @@ pub struct ServerBuilder {
     publisher: Option<Arc<dyn Publisher>>,
     payload_limit: usize,
     history_limit: u32,
+    #[cfg(feature = "http")]
+    plain_lease: Duration,
 }
 
 impl ServerBuilder {
@@ -132,6 +138,8 @@ impl ServerBuilder {
             publisher: None,
             payload_limit: DEFAULT_PAYLOAD_LIMIT,
             history_limit: DEFAULT_HISTORY_LIMIT,
+            #[cfg(feature = "http")]
+            plain_lease: PLAIN_LEASE,
         }
     }
 
@@ -197,6 +205,14 @@ impl ServerBuilder {
         self
     }
 
+    /// How long a run that a worker of the plain contract was told of, or works on, is its own without a
+    /// sign of life. 90 s unless given.
+    #[cfg(feature = "http")]
+    pub fn plain_lease(mut self, lease: Duration) -> Self {
+        self.plain_lease = lease;
+        self
+    }
+
     /// Opens the store and starts the server's timers and announcements on the current tokio runtime.
     /// What was queued when the server last stopped is announced at once.
     ///
@@ -243,6 +259,10 @@ impl ServerBuilder {
             announcer: effects.announcer.clone(),
             payload_limit: self.payload_limit,
             history_limit: self.history_limit,
+            #[cfg(feature = "http")]
+            plain_lease: self.plain_lease,
+            #[cfg(feature = "http")]
+            looks: Default::default(),
             closed: watch::Sender::new(false),
             daemons: Mutex::default(),
         };

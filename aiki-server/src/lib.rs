@@ -30,11 +30,17 @@
 mod announcer;
 mod builder;
 mod effects;
+#[cfg(feature = "http")]
+pub mod http;
 mod lane;
 mod local_client;
+#[cfg(feature = "http")]
+mod looks;
 mod operation;
 mod orphans;
 mod panic;
+#[cfg(feature = "http")]
+mod plain_client;
 mod readers;
 mod record;
 mod server;

@@ -17,8 +17,8 @@ use aiki_core::{Name, Payload, Report, ReportReceipt, RunId, RunRecord, RunState
 use async_trait::async_trait;
 
 use crate::operation::{
-    ActivateScheduleOp, Cancel, CancelMany, Claim, ClaimAnswer, ClaimReadyRuns, Command, Create, Creation, ReceiveEvent, Refresh,
-    Release, SetScheduleStatus, SetTask, WriteReport,
+    ActivateScheduleOp, Cancel, CancelMany, Claim, ClaimAnswer, ClaimReadyRuns, Command, Create, Creation,
+    ReceiveEvent, Refresh, Release, SetScheduleStatus, SetTask, WriteReport,
 };
 use crate::server::Inner;
 use crate::storage::{ReferenceKey, ScheduleKey, ScheduleQuery, StoredRun};
@@ -29,8 +29,8 @@ use crate::{record, validate};
 #[derive(Clone)]
 pub struct LocalClient {
     pub(crate) server: Arc<Inner>,
-    namespace: Name,
-    /// Whether workers that claim through it live in this process: their claims then end with it.
+    pub(crate) namespace: Name,
+    /// Whether its workers live in this process: their claims end with it.
     in_process: bool,
 }
 
@@ -39,10 +39,10 @@ impl LocalClient {
         Self { server, namespace, in_process: true }
     }
 
-    /// For callers of other processes.
+    /// For callers that outlive this process.
     #[cfg(feature = "http")]
-    pub(crate) fn remote(server: Arc<Inner>, namespace: Name) -> Self {
-        Self { in_process: false, ..Self::new(server, namespace) }
+    pub(crate) fn for_others(server: Arc<Inner>, namespace: Name) -> Self {
+        Self { server, namespace, in_process: false }
     }
 
     pub(crate) async fn load(&self, run: RunId) -> Result<StoredRun, ServerError> {
@@ -114,7 +114,7 @@ impl LocalClient {
         validate::event(&request.event, self.server.payload_limit)?;
         key.iter().try_for_each(|key| validate::name("the event's key", key))?;
         let (namespace, history_limit) = (self.namespace.clone(), self.server.history_limit);
-        self.server.lane.call(ReceiveEvent { namespace, request, key, history_limit }).await
+        self.server.lane.call(ReceiveEvent { namespace, request, key, history_limit, late: false }).await
     }
 
     /// The run with a reference id.

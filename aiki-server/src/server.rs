@@ -17,7 +17,7 @@ use crate::watchers::Watchers;
 use crate::workers::Workers;
 
 /// The namespace of [`Server::client`].
-const DEFAULT_NAMESPACE: &str = "default";
+pub(crate) const DEFAULT_NAMESPACE: &str = "default";
 
 /// The parts of a server.
 pub(crate) struct Inner {
@@ -30,6 +30,10 @@ pub(crate) struct Inner {
     pub(crate) announcer: Option<Arc<Announcer>>,
     pub(crate) payload_limit: usize,
     pub(crate) history_limit: u32,
+    #[cfg(feature = "http")]
+    pub(crate) plain_lease: std::time::Duration,
+    #[cfg(feature = "http")]
+    pub(crate) looks: crate::looks::Looks,
     pub(crate) closed: watch::Sender<bool>,
     pub(crate) daemons: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -73,6 +77,11 @@ pub struct Server {
 impl Server {
     pub(crate) fn new(inner: Arc<Inner>) -> Self {
         Self { inner }
+    }
+
+    #[cfg(feature = "http")]
+    pub(crate) fn inner(&self) -> Arc<Inner> {
+        Arc::clone(&self.inner)
     }
 
     /// Configures a server. Without more ado it keeps its runs in memory.

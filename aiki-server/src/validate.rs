@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use aiki_core::name::WorkflowKey;
+#[cfg(feature = "http")]
+use aiki_core::run::plan::plain::{PlainState, TaskChange};
 use aiki_core::run::plan::{CreateRun, Deadline, EventMessage};
 use aiki_core::run::{RunOptions, WaitOn};
 use aiki_core::schedule::{ActivateSchedule, Timing};
@@ -14,7 +16,7 @@ const MAX_NAME: usize = 256;
 /// The longest lease.
 const MAX_LEASE: Duration = Duration::from_secs(24 * 3_600);
 /// Runs in one claim, refresh or release, transitions in one report.
-const MAX_ITEMS: usize = 1_000;
+pub(crate) const MAX_ITEMS: usize = 1_000;
 
 /// Older hashes of one input.
 const MAX_DEPRECATED: usize = 16;
@@ -132,6 +134,43 @@ pub(crate) fn report(report: &Report, payload_limit: usize) -> Result<(), Server
         Payload::check_size(payload(transition), payload_limit).map_err(invalid)?;
     }
     Ok(())
+}
+
+/// A state that a worker of the plain contract asks for.
+#[cfg(feature = "http")]
+pub(crate) fn plain_state(state: &PlainState, payload_limit: usize) -> Result<(), ServerError> {
+    let payload = match state {
+        PlainState::Sleeping { name: sleep, .. } => {
+            name("the sleep's name", sleep)?;
+            None
+        }
+        PlainState::AwaitingEvent { event, .. } => {
+            name("the event's name", event)?;
+            None
+        }
+        PlainState::Completed { output } => output.as_ref(),
+        PlainState::AwaitingRetry { cause, .. } | PlainState::Failed { cause } => {
+            cause.error().and_then(|error| error.data.as_ref())
+        }
+        _ => None,
+    };
+    Payload::check_size(payload, payload_limit).map_err(invalid)
+}
+
+/// What a worker of the plain contract says of a task.
+#[cfg(feature = "http")]
+pub(crate) fn task_change(change: &TaskChange, payload_limit: usize) -> Result<(), ServerError> {
+    let payload = match change {
+        TaskChange::Create { name: task, retry, input, .. } => {
+            name("the task's name", task)?;
+            retry.iter().try_for_each(|retry| retry.validate().map_err(invalid))?;
+            input.as_ref()
+        }
+        TaskChange::Complete { output, .. } => output.as_ref(),
+        TaskChange::Fail { error, .. } | TaskChange::Park { error, .. } => error.data.as_ref(),
+        TaskChange::Retry { .. } => None,
+    };
+    Payload::check_size(payload, payload_limit).map_err(invalid)
 }
 
 /// The payload that a transition brings.

@@ -4,6 +4,10 @@
 //! implementations speak are apart from those that only this one knows; the latter are specified in
 //! `docs/wire-protocol.md`.
 
+pub mod contract;
+pub mod depth;
 pub mod envelope;
 pub mod error;
+pub mod meta;
 pub mod native;
+pub mod read;

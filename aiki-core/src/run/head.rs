@@ -250,6 +250,12 @@ pub struct RunHead {
     /// another run of the key is given back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub held_back: bool,
+    /// Events received since the run was created or last continued as new.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub events: u32,
+    /// It was last taken by a worker of the plain contract: its waits end when what they are for comes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub plain: bool,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
@@ -340,6 +346,11 @@ impl RunHead {
         self.settled += u64::from(entry.settles());
         self.signals += u32::from(entry.is_signal());
         self.transitions += u32::from(entry.is_transition() && !matches!(entry, Entry::Run { .. }));
+        match &entry {
+            Entry::EventReceived { .. } => self.events = self.events.saturating_add(1),
+            Entry::Continued { events, .. } => self.events = events.len() as u32,
+            _ => {}
+        }
         entries.push(HistoryEntry { at: now, entry });
     }
 
@@ -395,7 +406,11 @@ impl RunHead {
         match &self.state {
             RunState::Scheduled { scheduled_at, .. } => Some(*scheduled_at),
             RunState::Queued { .. } if self.held_back => None,
-            RunState::Queued { .. } => self.announce.map(|announce| announce.next),
+            // A plain claim leaves the run queued.
+            RunState::Queued { .. } => match &self.lease {
+                Some(lease) => Some(lease.until),
+                None => self.announce.map(|announce| announce.next),
+            },
             RunState::Running => match &self.lease {
                 Some(lease) => Some(lease.until),
                 None => self.earliest_parked().map(|parked| parked.due),
@@ -413,7 +428,9 @@ impl RunHead {
 
     /// Where the run stands in the order of ready runs; `None` while it is not ready.
     pub fn rank(&self) -> Option<Rank> {
-        self.announce.filter(|_| !self.held_back).map(|announce| Rank::of_ready(announce.ready_since, self.priority))
+        self.announce
+            .filter(|_| !self.held_back && self.lease.is_none())
+            .map(|announce| Rank::of_ready(announce.ready_since, self.priority))
     }
 
     /// The pool that the run is reserved for.

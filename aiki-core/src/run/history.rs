@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::state::RunState;
+use super::status::RunStatus;
 use super::wait::WaitOn;
 use crate::failure::ErrorObject;
 use crate::hash::InputHash;
@@ -57,7 +58,7 @@ pub enum Entry {
     /// An event reached the run. Nobody has to wait for it.
     EventReceived { event: ReceivedEvent },
     /// A wait began.
-    WaitOpened { ordinal: u32, on: WaitOn, timeout_at: Option<Timestamp> },
+    WaitOpened { ordinal: u32, on: WaitOn, awaited: Option<RunStatus>, timeout_at: Option<Timestamp> },
     /// A wait ended well: with the event of this place among those received, or with its child's end.
     WaitCompleted { ordinal: u32, event: Option<u32> },
     /// A wait took too long.
@@ -168,6 +169,8 @@ struct Wire<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     at_event: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    awaited: Option<RunStatus>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     run: Option<RunId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     workflow: Option<WorkflowKey>,
@@ -250,6 +253,7 @@ impl<'a> From<&'a HistoryEntry> for Wire<'a> {
             events: None,
             on: None,
             at_event: None,
+            awaited: None,
             run: None,
             workflow: None,
             reference: None,
@@ -315,8 +319,9 @@ impl<'a> From<&'a HistoryEntry> for Wire<'a> {
                 wire.k = Kind::EventReceived;
                 wire.event = Some(event.clone());
             }
-            Entry::WaitOpened { ordinal, on, timeout_at } => {
+            Entry::WaitOpened { ordinal, on, awaited, timeout_at } => {
                 wire.k = Kind::WaitOpened;
+                wire.awaited = *awaited;
                 wire.n = Some(*ordinal);
                 wire.on = Some(on.clone());
                 wire.due = *timeout_at;
@@ -404,7 +409,8 @@ impl TryFrom<Wire<'_>> for HistoryEntry {
             Kind::TimeRead => Entry::TimeRead { time: due? },
             Kind::EventReceived => Entry::EventReceived { event: wire.event.ok_or_else(|| lack("event"))? },
             Kind::WaitOpened => {
-                Entry::WaitOpened { ordinal: ordinal?, on: wire.on.ok_or_else(|| lack("on"))?, timeout_at }
+                let on = wire.on.ok_or_else(|| lack("on"))?;
+                Entry::WaitOpened { ordinal: ordinal?, on, awaited: wire.awaited, timeout_at }
             }
             Kind::WaitCompleted => Entry::WaitCompleted { ordinal: ordinal?, event: wire.at_event },
             Kind::WaitTimedOut => Entry::WaitTimedOut { ordinal: ordinal? },
@@ -459,8 +465,13 @@ mod tests {
             Entry::SleepOpened { ordinal: 0, name: "nap".into(), wakeup_at: at },
             Entry::SleepCancelled { ordinal: 0 },
             Entry::EventReceived { event: event(None) },
-            Entry::WaitOpened { ordinal: 0, on: WaitOn::Event("paid".into()), timeout_at: None },
-            Entry::WaitOpened { ordinal: 1, on: WaitOn::Child(3), timeout_at: Some(at) },
+            Entry::WaitOpened { ordinal: 0, on: WaitOn::Event("paid".into()), awaited: None, timeout_at: None },
+            Entry::WaitOpened {
+                ordinal: 1,
+                on: WaitOn::Child(3),
+                awaited: Some(RunStatus::Failed),
+                timeout_at: Some(at),
+            },
             Entry::WaitCompleted { ordinal: 0, event: Some(0) },
             Entry::WaitTimedOut { ordinal: 1 },
             Entry::ChildOpened {

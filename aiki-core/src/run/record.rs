@@ -243,18 +243,19 @@ impl Fold {
                 self.signals.push(Signal::Event(event.clone()));
                 self.events.push(event);
             }
-            Entry::WaitOpened { ordinal, on, timeout_at } => {
+            Entry::WaitOpened { ordinal, on, awaited, timeout_at } => {
                 debug_assert_eq!(ordinal - self.base.waits, self.waits.len() as u32, "waits are opened in order");
                 let state = WaitState::Waiting { timeout_at };
-                self.waits.push(WaitRecord { ordinal, on, state, settled: None, discarded: false });
+                let wait = WaitRecord { ordinal, on, awaited, ended_at: None, state, settled: None, discarded: false };
+                self.waits.push(wait);
             }
             Entry::WaitCompleted { ordinal, event } => {
-                self.end_wait(ordinal, WaitState::Completed { event }, Some(self.settled));
+                self.end_wait(ordinal, at, WaitState::Completed { event }, Some(self.settled));
             }
             Entry::WaitTimedOut { ordinal } => {
-                self.end_wait(ordinal, WaitState::TimedOut { timed_out_at: at }, Some(self.settled));
+                self.end_wait(ordinal, at, WaitState::TimedOut { timed_out_at: at }, Some(self.settled));
             }
-            Entry::WaitDropped { ordinal } => self.end_wait(ordinal, WaitState::Dropped, None),
+            Entry::WaitDropped { ordinal } => self.end_wait(ordinal, at, WaitState::Dropped, None),
             Entry::ChildOpened { ordinal, run, workflow, input_hash, reference_id } => {
                 debug_assert_eq!(ordinal - self.base.children, self.children.len() as u32, "children in order");
                 let run_attempt = self.attempt;
@@ -307,10 +308,10 @@ impl Fold {
         self.children.get_mut(ordinal.checked_sub(self.base.children)? as usize)
     }
 
-    fn end_wait(&mut self, ordinal: u32, state: WaitState, settled: Option<u64>) {
+    fn end_wait(&mut self, ordinal: u32, now: Timestamp, state: WaitState, settled: Option<u64>) {
         let at = ordinal.checked_sub(self.base.waits);
         if let Some(wait) = at.and_then(|at| self.waits.get_mut(at as usize)) {
-            (wait.state, wait.settled) = (state, settled);
+            (wait.state, wait.settled, wait.ended_at) = (state, settled, Some(now));
         }
     }
 

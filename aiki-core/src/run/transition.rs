@@ -71,6 +71,10 @@ pub fn permits_to_server(from: &RunState, to: &RunState) -> bool {
     permits(from, to)
         || match to {
             RunState::Failed { .. } => !from.is_terminal(),
+            // What the run was going to wait for is there already.
+            RunState::Scheduled { reason: ScheduledReason::Event | ScheduledReason::ChildWorkflow, .. } => {
+                matches!(from, RunState::Running)
+            }
             RunState::Queued { reason } => {
                 waits
                     && matches!(

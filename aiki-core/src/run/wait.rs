@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::state::RunState;
+use super::status::RunStatus;
 use crate::hash::InputHash;
 use crate::id::RunId;
 use crate::name::WorkflowKey;
@@ -25,6 +26,10 @@ pub struct WaitRecord {
     pub ordinal: u32,
     /// What it is for.
     pub on: WaitOn,
+    /// How the child was to end, where a worker of the plain contract waits for just that.
+    pub awaited: Option<RunStatus>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
     /// Where it stands.
     pub state: WaitState,
     /// Its place in the order in which the run's steps were settled, from 1.

@@ -132,7 +132,7 @@ impl Server {
         let (mut entries, now) = (Vec::new(), self.clock.now());
         match signal {
             Outside::Event(message) => {
-                plan::receive_event(&mut self.head, message, HISTORY_LIMIT, now, &mut entries).unwrap();
+                plan::receive_event(&mut self.head, message, HISTORY_LIMIT, false, now, &mut entries).unwrap();
             }
             Outside::ChildEnded(child, state) => {
                 plan::child_ended(&mut self.head, *child, true, state, now, &mut entries);
@@ -237,7 +237,7 @@ impl Server {
         let mut entries = Vec::new();
         let data = Payload::encode(&data).unwrap();
         let message = EventMessage { name: name.into(), data, reference_id: None };
-        plan::receive_event(&mut self.head, &message, HISTORY_LIMIT, self.clock.now(), &mut entries).unwrap();
+        plan::receive_event(&mut self.head, &message, HISTORY_LIMIT, false, self.clock.now(), &mut entries).unwrap();
         self.store(&entries);
     }
 

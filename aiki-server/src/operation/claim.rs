@@ -40,7 +40,7 @@ impl Operation for Claim {
                 // Granted again, it would take the claim from its first mention.
                 return Ok(ClaimAnswer::Owned(*lease));
             }
-            let answer = claim_one(desk, &self.namespace, *run, (worker, self.in_process), *lease);
+            let answer = claim_one(desk, &self.namespace, *run, worker, *lease, self.in_process);
             // A run that cannot be read is neither run nor acknowledged: it is delivered again in a while.
             Ok(one_of_many(*run, answer)?.unwrap_or(ClaimAnswer::Owned(*lease)))
         };
@@ -50,7 +50,7 @@ impl Operation for Claim {
 
 /// Whether the limit of the run's concurrency key is reached: then it waits, and is announced again
 /// when another run of the key is given back.
-fn is_held_back(desk: &mut Desk<'_>, namespace: &Name, run: RunId) -> Result<bool, ServerError> {
+pub(super) fn is_held_back(desk: &mut Desk<'_>, namespace: &Name, run: RunId) -> Result<bool, ServerError> {
     let head = match desk.run(namespace, run) {
         Ok(stored) => &stored.head,
         Err(ServerError::RunNotFound(_)) => return Ok(false),
@@ -72,13 +72,14 @@ fn is_held_back(desk: &mut Desk<'_>, namespace: &Name, run: RunId) -> Result<boo
     Ok(true)
 }
 
-/// Claims one run for a worker, of which is told whether it lives in this process; a run that is not there needs no delivery.
+/// Claims one run; a run that is not there needs no delivery.
 pub(super) fn claim_one(
     desk: &mut Desk<'_>,
     namespace: &Name,
     run: RunId,
-    (worker, in_process): (&Name, bool),
+    worker: &Name,
     lease: Duration,
+    in_process: bool,
 ) -> Result<ClaimAnswer, ServerError> {
     if is_held_back(desk, namespace, run)? {
         return Ok(ClaimAnswer::Done);

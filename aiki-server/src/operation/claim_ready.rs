@@ -39,7 +39,7 @@ impl Operation for ClaimReadyRuns {
                 if !plan::is_offered(&desk.run(&self.namespace, run)?.head, announced, now) {
                     continue;
                 }
-                match one_of_many(run, claim_one(desk, &self.namespace, run, (worker, self.in_process), *lease))? {
+                match one_of_many(run, claim_one(desk, &self.namespace, run, worker, *lease, self.in_process))? {
                     Some(ClaimAnswer::Granted(run)) => claimed.push(*run),
                     // Held back, or stalled: it is no longer ready, and the next one takes its place.
                     _ => passed_over = true,

@@ -13,6 +13,8 @@ pub(crate) struct ReceiveEvent {
     /// For an event without a reference id: sent again with the same key, it is not handed over twice.
     pub(crate) key: Option<String>,
     pub(crate) history_limit: u32,
+    /// Whether a run that has ended keeps the event, as the plain contract has it.
+    pub(crate) late: bool,
 }
 
 impl Operation for ReceiveEvent {
@@ -29,10 +31,11 @@ impl Operation for ReceiveEvent {
     fn plan(&self, desk: &mut Desk<'_>) -> Result<(), ServerError> {
         let SendEvent { run, event } = &self.request;
         let state = &desk.run(&self.namespace, *run)?.head.state;
-        if state.is_terminal() {
+        if state.is_terminal() && !self.late {
             return Err(ServerError::RunEnded { run: *run, status: state.status() });
         }
-        let by_reference = event.reference_id.as_ref().map(|reference_id| format!("event:{}:{reference_id}", event.name));
+        let by_reference =
+            event.reference_id.as_ref().map(|reference_id| format!("event:{}:{reference_id}", event.name));
         let mark = by_reference.or_else(|| self.key.as_ref().map(|key| format!("sent:{key}")));
         if let Some(mark) = &mark
             && desk.is_marked(&self.namespace, *run, mark)?
@@ -40,7 +43,7 @@ impl Operation for ReceiveEvent {
             return Ok(());
         }
         let planned = desk.edit(&self.namespace, *run, |head, now, entries| {
-            match plan::receive_event(head, event, self.history_limit, now, entries) {
+            match plan::receive_event(head, event, self.history_limit, self.late, now, entries) {
                 Ok(()) => Edit::Changed(Ok(())),
                 Err(refusal) => Edit::Unchanged(Err(refusal)),
             }

@@ -10,6 +10,8 @@ mod create;
 mod due;
 mod event;
 mod orphans;
+#[cfg(feature = "http")]
+mod plain;
 mod refresh;
 mod release;
 mod report;
@@ -29,6 +31,8 @@ pub(crate) use create::{Create, Creation};
 pub(crate) use due::Due;
 pub(crate) use event::ReceiveEvent;
 pub(crate) use orphans::TakeBackOrphans;
+#[cfg(feature = "http")]
+pub(crate) use plain::{ClaimPlainly, CreateChild, MoveRun, MoveTask, RefreshPlainly};
 pub(crate) use refresh::Refresh;
 pub(crate) use release::Release;
 pub(crate) use report::WriteReport;

@@ -32,15 +32,13 @@ pub use workers::{AnnounceWorker, AwaitNews, ListWorkers};
 
 /// The version of these procedures.
 pub const VERSION: u32 = 1;
-/// The group in the path of a call: `POST /api/native/{procedure}`.
-pub const GROUP: &str = "native";
 /// At most so many items travel in one request.
 pub const MAX_ITEMS: usize = 1_000;
 /// A server answers a long poll after this time at the latest.
 pub const MAX_WAIT: std::time::Duration = std::time::Duration::from_secs(25);
 /// The input of a procedure.
 pub trait Call: Serialize + DeserializeOwned + Send + 'static {
-    /// The procedure's name in the path.
+    /// The procedure in the path: `group/name`.
     const PROCEDURE: &'static str;
     /// What it answers.
     type Answer: Serialize + DeserializeOwned + Send + 'static;
@@ -50,7 +48,7 @@ pub trait Call: Serialize + DeserializeOwned + Send + 'static {
 macro_rules! call {
     ($input:ty, $name:literal -> $answer:ty) => {
         impl crate::native::Call for $input {
-            const PROCEDURE: &'static str = $name;
+            const PROCEDURE: &'static str = concat!("native/", $name);
             type Answer = $answer;
         }
     };

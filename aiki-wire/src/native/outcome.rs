@@ -4,7 +4,7 @@ use aiki_core::server_client::CreatedRun;
 use aiki_core::{ServerError, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::failure::{refusal, refused};
+use super::failure::refused;
 use crate::error::WireError;
 
 /// The answer for one item of a batch: each succeeds or fails by itself.
@@ -15,15 +15,6 @@ pub enum Outcome<T> {
     Ok(T),
     /// It was refused.
     Error(WireError),
-}
-
-impl<T> From<Result<T, ServerError>> for Outcome<T> {
-    fn from(result: Result<T, ServerError>) -> Self {
-        match result {
-            Ok(value) => Outcome::Ok(value),
-            Err(error) => Outcome::Error(refusal(&error)),
-        }
-    }
 }
 
 impl<T> Outcome<T> {

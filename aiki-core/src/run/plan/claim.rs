@@ -55,6 +55,12 @@ pub fn claim(
         // The lease has lapsed and the timer has not come round yet: recover the run here.
         recover(head, now, entries);
     }
+    if let (RunState::Queued { .. }, Some(current)) = (&head.state, &head.lease)
+        && current.until > now
+    {
+        // A plain worker was told of it and has not begun yet.
+        return ClaimDecision::Owned(current.until.since(now));
+    }
     if head.deliveries >= POISON_LIMIT && matches!(head.state, RunState::Queued { .. }) {
         // It takes its workers down: an operator decides. Other runs go on.
         let stalled = head.transition(RunState::Stalled, now, entries);
@@ -71,6 +77,7 @@ pub fn claim(
 fn grant(head: &mut RunHead, worker: &Name, lease: Duration, now: Timestamp) -> ClaimDecision {
     head.epoch += 1;
     head.last_report = None;
+    head.plain = false;
     head.started_at.get_or_insert(now);
     head.lease = Some(Lease { owner: worker.clone(), since: now, until: now.after(lease), in_process: false });
     ClaimDecision::Granted

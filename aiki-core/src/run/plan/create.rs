@@ -143,6 +143,8 @@ pub fn create(
         checkpoints: Vec::new(),
         concurrency: request.concurrency.clone(),
         held_back: false,
+        events: 0,
+        plain: false,
     };
     entries.push(HistoryEntry { at: now, entry: Entry::Created { input: request.input.clone() } });
     entries.push(HistoryEntry { at: now, entry: Entry::Run { attempt: 1, state } });

@@ -8,6 +8,7 @@ mod child;
 mod claim;
 mod control;
 mod create;
+pub mod plain;
 mod report;
 mod signal;
 mod timer;

@@ -204,7 +204,7 @@ impl Writing<'_> {
                 };
                 let timeout_at = timeout.map(at);
                 self.head.parked.push(Parked { step, due: timeout_at.unwrap_or(Timestamp::MAX) });
-                Entry::WaitOpened { ordinal, on: on.clone(), timeout_at }
+                Entry::WaitOpened { ordinal, on: on.clone(), awaited: None, timeout_at }
             }
             Transition::WaitCompleted { ordinal, event } => {
                 unpark(head, |step| step.is_wait(*ordinal))?;

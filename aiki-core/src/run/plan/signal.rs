@@ -43,7 +43,8 @@ pub enum EventRefusal {
     },
 }
 
-/// Plans the arrival of an event. The run keeps it until somebody waits for it.
+/// Plans the arrival of an event. The run keeps it until somebody waits for it; `late`: even one that
+/// has ended.
 ///
 /// # Errors
 /// [`EventRefusal`], and nothing is changed.
@@ -51,10 +52,11 @@ pub fn receive_event(
     head: &mut RunHead,
     message: &EventMessage,
     history_limit: u32,
+    late: bool,
     now: Timestamp,
     entries: &mut Vec<HistoryEntry>,
 ) -> Result<(), EventRefusal> {
-    if head.state.is_terminal() {
+    if head.state.is_terminal() && !late {
         return Err(EventRefusal::Ended(head.state.status()));
     }
     if head.history_len >= history_limit {
@@ -68,6 +70,8 @@ pub fn receive_event(
     };
     head.push(now, Entry::EventReceived { event }, entries);
     let waits = |step: &ParkedStep| matches!(step, ParkedStep::Event { name, .. } if *name == message.name);
+    let index = head.events.saturating_sub(1);
+    end_plain_wait(head, waits, Some(index), now, entries);
     wake(head, QueuedReason::Event, waits, now, entries);
     Ok(())
 }
@@ -85,7 +89,23 @@ pub fn child_ended(
     head.open_children = head.open_children.saturating_sub(u32::from(own));
     head.push(now, Entry::ChildEnded { ordinal: child, state: state.clone() }, entries);
     let waits = |step: &ParkedStep| matches!(step, ParkedStep::Child { child: of, .. } if *of == child);
+    end_plain_wait(head, waits, None, now, entries);
     wake(head, QueuedReason::ChildWorkflow, waits, now, entries);
+}
+
+/// A plain worker does not say that it has seen what it waited for: its wait ends here.
+fn end_plain_wait(
+    head: &mut RunHead,
+    waits: impl Fn(&ParkedStep) -> bool,
+    event: Option<u32>,
+    now: Timestamp,
+    entries: &mut Vec<HistoryEntry>,
+) {
+    let ends = head.plain && head.is_suspended();
+    let Some(parked) = head.parked.iter().find(|parked| ends && waits(&parked.step)) else { return };
+    if let ParkedStep::Event { ordinal, .. } | ParkedStep::Child { ordinal, .. } = parked.step {
+        head.push(now, Entry::WaitCompleted { ordinal, event }, entries);
+    }
 }
 
 /// Makes a suspended run ready when one of its waits is for what arrived.
@@ -97,6 +117,9 @@ fn wake(
     entries: &mut Vec<HistoryEntry>,
 ) {
     if head.is_suspended() && head.parked.iter().any(|parked| waits(&parked.step)) {
+        if head.plain {
+            head.parked.retain(|parked| !waits(&parked.step));
+        }
         let woken = go_on(head, reason, now, entries);
         debug_assert!(woken.is_ok(), "a suspended run may go on");
     }

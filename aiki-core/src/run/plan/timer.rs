@@ -36,6 +36,8 @@ pub fn due(head: &mut RunHead, now: Timestamp, entries: &mut Vec<HistoryEntry>) 
     }
     let reason = match &head.state {
         RunState::Queued { .. } => {
+            // A plain worker that was told of it has not begun.
+            head.lease = None;
             // Nobody took it since it was last announced: announce it again, ever more rarely.
             if let Some(announce) = &mut head.announce {
                 announce.next = now.after(republish_backoff(now.since(announce.ready_since)));
@@ -102,7 +104,7 @@ pub(super) fn end(
 }
 
 /// A new attempt of the run gives up every task that did not complete, and every wait that lasts.
-fn discard_for_retry(head: &mut RunHead) {
+pub(super) fn discard_for_retry(head: &mut RunHead) {
     let counts = &mut head.counts;
     counts.discarded += counts.running + counts.awaiting_retry + counts.failed;
     (counts.running, counts.awaiting_retry, counts.failed) = (0, 0, 0);

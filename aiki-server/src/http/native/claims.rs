@@ -7,19 +7,19 @@ use aiki_core::{ReportReceipt, ServerError};
 use aiki_wire::native::{self, ClaimAnswer, Claimed, Outcome};
 use futures::future::join_all;
 
-use super::server;
+use super::{outcome, server};
 use crate::local_client::LocalClient;
 use crate::operation;
 use crate::storage::StoredRun;
 use crate::validate;
 
-pub(super) async fn claim(client: &LocalClient, call: native::ClaimRuns) -> Result<Vec<ClaimAnswer>, ServerError> {
+pub(super) async fn claim(client: LocalClient, call: native::ClaimRuns) -> Result<Vec<ClaimAnswer>, ServerError> {
     let native::ClaimRuns { worker, lease, runs } = call;
     let answers = client.claim_rows(ClaimRuns { worker, runs, lease }).await?;
     let mut outcomes = Vec::with_capacity(answers.len());
     for answer in answers {
         outcomes.push(match answer {
-            operation::ClaimAnswer::Granted(run) => match granted(client, *run, lease).await {
+            operation::ClaimAnswer::Granted(run) => match granted(&client, *run, lease).await {
                 Some(claimed) => ClaimAnswer::Granted(Box::new(claimed)),
                 None => ClaimAnswer::Owned { remaining: lease },
             },
@@ -31,11 +31,11 @@ pub(super) async fn claim(client: &LocalClient, call: native::ClaimRuns) -> Resu
 }
 
 pub(super) async fn claim_ready(
-    client: &LocalClient,
+    client: LocalClient,
     call: native::ClaimReadyRuns,
 ) -> Result<Vec<Claimed>, ServerError> {
     let native::ClaimReadyRuns { worker, lease, workflows, pools, limit, question } = call;
-    let (workers, namespace) = (&client.server.workers, server(client).namespace());
+    let (workers, namespace) = (&client.server.workers, server(&client).namespace());
     let given = question.and_then(|question| workers.given(namespace, &worker, question));
     let rows = match given {
         // The answer was lost on its way: the same runs again.
@@ -59,7 +59,7 @@ pub(super) async fn claim_ready(
     };
     let mut claimed = Vec::with_capacity(rows.len());
     for row in rows {
-        claimed.extend(granted(client, row, lease).await);
+        claimed.extend(granted(&client, row, lease).await);
     }
     Ok(claimed)
 }
@@ -68,7 +68,7 @@ pub(super) async fn claim_ready(
 /// lapses.
 async fn granted(client: &LocalClient, row: StoredRun, lease: Duration) -> Option<Claimed> {
     let (run, epoch) = (row.head.id, row.head.epoch);
-    match super::runs::data(client, row).await {
+    match super::runs::data(&client, row).await {
         Ok(run) => Some(Claimed { run, epoch, lease, history_limit: client.server.history_limit }),
         Err(error) => {
             tracing::error!(%run, %error, "a claimed run cannot be read; it is tried again in {lease:?}");
@@ -77,20 +77,20 @@ async fn granted(client: &LocalClient, row: StoredRun, lease: Duration) -> Optio
     }
 }
 
-pub(super) async fn refresh(client: &LocalClient, call: native::RefreshRuns) -> Result<Vec<ClaimStatus>, ServerError> {
-    server(client).refresh_runs(&call.worker, &call.claims, call.lease).await
+pub(super) async fn refresh(client: LocalClient, call: native::RefreshRuns) -> Result<Vec<ClaimStatus>, ServerError> {
+    server(&client).refresh_runs(&call.worker, &call.claims, call.lease).await
 }
 
-pub(super) async fn release(client: &LocalClient, call: native::ReleaseRuns) -> Result<Vec<ClaimStatus>, ServerError> {
-    server(client).release_runs(&call.worker, &call.claims).await
+pub(super) async fn release(client: LocalClient, call: native::ReleaseRuns) -> Result<Vec<ClaimStatus>, ServerError> {
+    server(&client).release_runs(&call.worker, &call.claims).await
 }
 
 /// All at the same time, so that they are one commit.
 pub(super) async fn report(
-    client: &LocalClient,
+    client: LocalClient,
     call: native::Reports,
 ) -> Result<Vec<Outcome<ReportReceipt>>, ServerError> {
     validate::items("reports", call.reports.len())?;
-    let answers = join_all(call.reports.into_iter().map(|report| server(client).report(report))).await;
-    Ok(answers.into_iter().map(Into::into).collect())
+    let answers = join_all(call.reports.into_iter().map(|report| server(&client).report(report))).await;
+    Ok(answers.into_iter().map(outcome).collect())
 }

@@ -1,4 +1,4 @@
-//! The procedures of our own client (`docs/wire-protocol.md`): thin, over [`LocalClient`].
+//! The procedures that only this implementation speaks (`docs/wire-protocol.md`): thin, over [`LocalClient`].
 
 mod claims;
 mod runs;
@@ -9,65 +9,81 @@ mod workers;
 use std::future::Future;
 
 use aiki_core::{ServerClient, ServerError};
-use aiki_wire::native::{self, Call};
-use serde_json::value::RawValue;
+use aiki_wire::error::WireError;
+use aiki_wire::native::{Call, Outcome, refusal};
 
+use super::caller::Role::{self, Admin, Client, Worker};
+use super::procedure::{Procedure, native};
+use super::refusal::Refusal;
 use crate::local_client::LocalClient;
 
-/// Answers a call of the group `native`; `None` when there is no such procedure.
-pub(crate) async fn call(
-    client: &LocalClient,
-    procedure: &str,
-    input: Option<&RawValue>,
-) -> Option<Result<Box<RawValue>, ServerError>> {
-    macro_rules! table {
-        ($($input:ty => $handler:path,)*) => {
-            match procedure {
-                $(<$input>::PROCEDURE => answer::<$input, _>(input, |input| $handler(client, input)).await,)*
-                _ => return None,
-            }
-        };
-    }
-    Some(table! {
-        native::Negotiate => workers::negotiate,
-        native::CreateRuns => runs::create,
-        native::StartAndWait => runs::start_and_wait,
-        native::GetRun => runs::get,
-        native::GetRunByReference => runs::get_by_reference,
-        native::AwaitRuns => waits::await_runs,
-        native::CancelRun => runs::cancel,
-        native::CancelRuns => runs::cancel_many,
-        native::CommandRun => runs::command,
-        native::SetTaskResult => runs::set_task_result,
-        native::ListChildRuns => runs::list_children,
-        native::GetSignals => runs::get_signals,
-        native::SendEvents => runs::send_events,
-        native::ClaimRuns => claims::claim,
-        native::ClaimReadyRuns => claims::claim_ready,
-        native::RefreshRuns => claims::refresh,
-        native::ReleaseRuns => claims::release,
-        native::Reports => claims::report,
-        native::AwaitNews => workers::await_news,
-        native::AnnounceWorker => workers::announce,
-        native::ListWorkers => workers::list,
-        native::ActivateScheduleCall => schedules::activate,
-        native::GetSchedule => schedules::get,
-        native::GetScheduleByReference => schedules::get_by_reference,
-        native::ListSchedules => schedules::list,
-        native::SetScheduleStatus => schedules::set_status,
+/// All of them, each with the least role that may call it.
+pub(super) fn procedures() -> Vec<Procedure> {
+    vec![
+        row(Client, workers::negotiate),
+        row(Client, runs::create),
+        row(Client, runs::start_and_wait),
+        row(Client, runs::get),
+        row(Client, runs::get_by_reference),
+        row(Client, runs::list_children),
+        row(Client, runs::send_events),
+        row(Client, runs::cancel),
+        row(Client, runs::cancel_many),
+        row(Client, runs::command),
+        row(Client, waits::await_runs),
+        row(Client, workers::list),
+        row(Worker, runs::get_signals),
+        row(Worker, claims::claim),
+        row(Worker, claims::claim_ready),
+        row(Worker, claims::refresh),
+        row(Worker, claims::release),
+        row(Worker, claims::report),
+        row(Worker, workers::await_news),
+        row(Worker, workers::announce),
+        row(Client, schedules::get),
+        row(Client, schedules::get_by_reference),
+        row(Client, schedules::list),
+        row(Client, schedules::activate),
+        row(Client, schedules::set_status),
+        row(Admin, runs::set_task_result),
+    ]
+}
+
+fn row<C, F>(role: Role, handler: fn(LocalClient, C) -> F) -> Procedure
+where
+    C: Call,
+    F: Future<Output = Result<C::Answer, ServerError>> + Send + 'static,
+{
+    native(C::PROCEDURE, role, move |client, input: C| {
+        let answering = handler(client, input);
+        async move { answering.await.map_err(refuse) }
     })
 }
 
-/// Reads the input, and writes what the handler answers.
-async fn answer<C: Call, F: Future<Output = Result<C::Answer, ServerError>>>(
-    input: Option<&RawValue>,
-    handler: impl FnOnce(C) -> F,
-) -> Result<Box<RawValue>, ServerError> {
-    let input = serde_json::from_str(input.map_or("null", RawValue::get))
-        .map_err(|error| ServerError::Invalid(format!("the input of {}: {error}", C::PROCEDURE)))?;
-    let answer = handler(input).await?;
-    serde_json::value::to_raw_value(&answer)
-        .map_err(|error| ServerError::Internal(format!("the answer of {}: {error}", C::PROCEDURE)))
+/// Our own client gets the error itself as data, unless its text is for the log only.
+fn refuse(error: ServerError) -> Refusal {
+    let data = refusal(&error).data;
+    let mut refusal = Refusal::from(error);
+    if refusal.hidden.is_none() {
+        refusal.error.data = data;
+    }
+    refusal
+}
+
+/// The same for one item of a batch.
+fn told(error: ServerError) -> WireError {
+    let Refusal { error, hidden, .. } = refuse(error);
+    if let Some(hidden) = hidden {
+        tracing::warn!(code = error.code, hidden, "an item of a call failed");
+    }
+    error
+}
+
+fn outcome<T>(result: Result<T, ServerError>) -> Outcome<T> {
+    match result {
+        Ok(value) => Outcome::Ok(value),
+        Err(error) => Outcome::Error(told(error)),
+    }
 }
 
 /// The namespace's client as the trait sees it.

@@ -9,6 +9,7 @@ use aiki_core::server_client::RunView;
 use aiki_core::{RunId, ServerError};
 use aiki_wire::native::{self, Awaited};
 
+use super::outcome;
 use crate::local_client::LocalClient;
 use crate::validate;
 use crate::watchers::Watch;
@@ -18,34 +19,34 @@ const MANY: usize = 8;
 /// and so much later.
 const LINGER: Duration = Duration::from_millis(5);
 
-pub(super) async fn await_runs(client: &LocalClient, call: native::AwaitRuns) -> Result<Vec<Awaited>, ServerError> {
+pub(super) async fn await_runs(client: LocalClient, call: native::AwaitRuns) -> Result<Vec<Awaited>, ServerError> {
     validate::items("runs", call.runs.len())?;
     let timeout = call.timeout.min(native::MAX_WAIT);
     if timeout.is_zero() {
-        return Ok(look(client, &call.runs, false).await);
+        return Ok(look(&client, &call.runs, false).await);
     }
     // First the watch, then the look: no end can slip through.
     let mut watches = Vec::with_capacity(call.runs.len());
     for run in &call.runs {
         watches.push((*run, client.server.watchers.watch(*run)?));
     }
-    let settled = look(client, &call.runs, true).await;
+    let settled = look(&client, &call.runs, true).await;
     if !settled.is_empty() {
         return Ok(settled);
     }
     let closed = || ServerError::Unavailable("the server was closed".into());
-    let mut ended = tokio::select! {
+    let mut told_of = tokio::select! {
         biased;
-        ended = some_end(&mut watches) => ended,
+        ended = ended(&mut watches, true) => ended,
         () = client.server.closed() => return Err(closed()),
-        () = tokio::time::sleep(timeout) => return Ok(look(client, &call.runs, false).await),
+        () = tokio::time::sleep(timeout) => return Ok(look(&client, &call.runs, false).await),
     };
     if call.runs.len() > MANY {
         tokio::time::sleep(LINGER).await;
-        ended.extend(ended_by_now(&mut watches).await);
+        told_of.extend(ended(&mut watches, false).await);
     }
-    let answer = |(run, view): (RunId, Option<RunView>)| Awaited { run, view: view.ok_or_else(closed).into() };
-    Ok(ended.into_iter().map(answer).collect())
+    let answer = |(run, view): (RunId, Option<RunView>)| Awaited { run, view: outcome(view.ok_or_else(closed)) };
+    Ok(told_of.into_iter().map(answer).collect())
 }
 
 /// Where the runs stand, or only those that need no wait.
@@ -54,13 +55,13 @@ async fn look(client: &LocalClient, runs: &[RunId], settled_only: bool) -> Vec<A
     let views = futures::future::join_all(views).await;
     let waits = |view: &Result<RunView, ServerError>| matches!(view, Ok(view) if !view.state.is_terminal());
     let told = runs.iter().zip(views).filter(|(_, view)| !settled_only || !waits(view));
-    told.map(|(run, view)| Awaited { run: *run, view: view.into() }).collect()
+    told.map(|(run, view)| Awaited { run: *run, view: outcome(view) }).collect()
 }
 
 type Ended = Vec<(RunId, Option<RunView>)>;
 
-/// Takes out the watches whose run has ended. Cancel-safe.
-async fn ended_by_now(watches: &mut Vec<(RunId, Watch)>) -> Ended {
+/// Takes out the watches whose run has ended, at least one when it is to `wait` for it. Cancel-safe.
+async fn ended(watches: &mut Vec<(RunId, Watch)>, wait: bool) -> Ended {
     poll_fn(|context| {
         let mut ended = Vec::new();
         watches.retain_mut(|(run, watch)| match pin!(watch.ended()).poll(context) {
@@ -70,23 +71,7 @@ async fn ended_by_now(watches: &mut Vec<(RunId, Watch)>) -> Ended {
             }
             Poll::Pending => true,
         });
-        Poll::Ready(ended)
-    })
-    .await
-}
-
-/// Waits until at least one of the runs has ended. Cancel-safe.
-async fn some_end(watches: &mut Vec<(RunId, Watch)>) -> Ended {
-    poll_fn(|context| {
-        let mut ended = Vec::new();
-        watches.retain_mut(|(run, watch)| match pin!(watch.ended()).poll(context) {
-            Poll::Ready(view) => {
-                ended.push((*run, view));
-                false
-            }
-            Poll::Pending => true,
-        });
-        if ended.is_empty() { Poll::Pending } else { Poll::Ready(ended) }
+        if wait && ended.is_empty() { Poll::Pending } else { Poll::Ready(ended) }
     })
     .await
 }
