@@ -276,6 +276,17 @@ pub trait ServerClient: Send + Sync + 'static {
     /// Creates a run, or finds the one with the same reference id.
     async fn create_run(&self, request: CreateRun) -> Result<CreatedRun, ServerError>;
 
+    /// Creates a run as [`create_run`](Self::create_run) does and waits until it has ended, at most for
+    /// `timeout`; answers where it stands then. A client over a network needs one request for both.
+    async fn create_and_wait(
+        &self,
+        request: CreateRun,
+        timeout: Duration,
+    ) -> Result<(CreatedRun, RunView), ServerError> {
+        let created = self.create_run(request).await?;
+        Ok((created, self.await_run(created.id, timeout).await?))
+    }
+
     /// The whole run.
     async fn get_run(&self, run: RunId) -> Result<RunRecord, ServerError>;
 

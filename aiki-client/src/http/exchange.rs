@@ -169,9 +169,9 @@ impl Exchange {
             StatusCode::UNAUTHORIZED => Failure::Refused(ServerError::Unauthorized(format!(
                 "{said}. Give a valid `apiKey` in the client's configuration; the server makes one"
             ))),
-            StatusCode::FORBIDDEN => {
-                Failure::Refused(ServerError::Unauthorized(format!("{said}. Use an `apiKey` of the role that it names")))
-            }
+            StatusCode::FORBIDDEN => Failure::Refused(ServerError::Unauthorized(format!(
+                "{said}. Use an `apiKey` of the role that it names"
+            ))),
             StatusCode::TOO_MANY_REQUESTS => Failure::Unsent { reason: said, after },
             StatusCode::REQUEST_TIMEOUT
             | StatusCode::BAD_GATEWAY

@@ -6,7 +6,7 @@
 //! * `batch`: what queued during the last request travels together
 //! * `session`: which dialect the server speaks, and what it allows
 //! * `waits`: many waits share a few long polls
-//! * `client`, `native`: the methods of [`ServerClient`](aiki_core::ServerClient)
+//! * `client`, `native`, `server_client`: the methods of [`ServerClient`](aiki_core::ServerClient)
 
 mod batch;
 mod client;
@@ -14,6 +14,7 @@ mod exchange;
 mod io;
 mod native;
 mod send;
+mod server_client;
 mod session;
 mod waits;
 

@@ -37,7 +37,7 @@ pub const MAX_ITEMS: usize = 1_000;
 /// A server answers a long poll after this time at the latest.
 pub const MAX_WAIT: std::time::Duration = std::time::Duration::from_secs(25);
 /// The input of a procedure.
-pub trait Call: Serialize + DeserializeOwned + Send + 'static {
+pub trait Call: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The procedure in the path: `group/name`.
     const PROCEDURE: &'static str;
     /// What it answers.
