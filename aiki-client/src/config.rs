@@ -118,12 +118,13 @@ impl ClientConfig {
     /// # Errors
     /// [`ConfigError`] when it is not an HTTP address.
     pub fn base_url(&self) -> Result<String, ConfigError> {
-        let url = self.url.trim().trim_end_matches('/');
-        match url.split_once("://") {
+        let url = self.url.trim();
+        let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+        let rest = rest.trim_end_matches('/');
+        match scheme {
             _ if url.is_empty() => Err(ConfigError::EmptyUrl),
-            Some(("http" | "https", _)) => Ok(url.to_owned()),
-            Some((scheme, _)) => Err(ConfigError::Scheme(scheme.to_owned())),
-            None => Ok(format!("http://{url}")),
+            "http" | "https" => Ok(format!("{scheme}://{rest}")),
+            scheme => Err(ConfigError::Scheme(scheme.to_owned())),
         }
     }
 }

@@ -98,6 +98,8 @@ impl Workers {
     pub(crate) fn announce(&self, namespace: &Name, worker: &Name, serves: WorkerServes, now: Timestamp) {
         if let Some(worker) = see(&mut self.known(), (namespace.clone(), worker.clone()), now) {
             worker.serves = Some((serves, now));
+            // From now on news are kept for it: it may look at its runs before it asks.
+            worker.news.get_or_insert_with(Arc::default);
         }
     }
 

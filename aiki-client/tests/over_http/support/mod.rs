@@ -18,7 +18,7 @@ use aiki_server::http::{Authorize, AuthorizeError, Caller, Role, RouterOptions};
 use async_trait::async_trait;
 use axum::http::HeaderMap;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::runtime::{Builder, Runtime};
 
 pub const PAYLOAD_LIMIT: usize = 200_000;
 pub const HISTORY_LIMIT: u32 = 3_000;
@@ -53,10 +53,10 @@ impl Authorize for Keys {
     }
 }
 
-/// A server that answers on a port until it is dropped.
+/// A server that answers on a port until it is dropped, together with its connections.
 pub struct Served {
     pub address: SocketAddr,
-    task: JoinHandle<()>,
+    runtime: Option<Runtime>,
 }
 
 impl Served {
@@ -68,15 +68,17 @@ impl Served {
     pub async fn on(server: &Server, address: SocketAddr) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
+        let listener = listener.into_std().unwrap();
         let router = server.router_with(RouterOptions::default().authorize(Keys));
-        let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { address, task }
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        runtime.spawn(async move { axum::serve(TcpListener::from_std(listener).unwrap(), router).await.unwrap() });
+        Self { address, runtime: Some(runtime) }
     }
 }
 
 impl Drop for Served {
     fn drop(&mut self) {
-        self.task.abort();
+        self.runtime.take().unwrap().shutdown_background();
     }
 }
 
@@ -88,6 +90,7 @@ pub fn config(address: SocketAddr) -> ClientConfig {
 pub fn config_for(address: SocketAddr, namespace: &str) -> ClientConfig {
     let mut config = ClientConfig::new(address.to_string());
     config.api_key = Some(Secret::new(format!("key-{namespace}")));
+    config.namespace = Some(Name::new(namespace));
     config
 }
 
@@ -151,6 +154,10 @@ impl ServerHarness for OverHttp {
 
     fn history_limit(&self) -> u32 {
         HISTORY_LIMIT
+    }
+
+    fn workers_end_with_server(&self) -> bool {
+        false
     }
 
     async fn restart(&self) {

@@ -1,8 +1,6 @@
 //! The client over HTTP passes the suite of servers.
 
-mod support;
-
-use support::OverHttp;
+use crate::support::OverHttp;
 
 aiki_conformance::server_conformance!(
     #[tokio::test]
