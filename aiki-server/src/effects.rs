@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use aiki_core::run::head::{Announcement, Lease, RunHead};
+use aiki_core::run::{RunState, RunStatus};
 use aiki_core::{Name, RunId, Timestamp};
 
 use crate::announcer::Announcer;
+use crate::measure;
 use crate::storage::ready_run;
 use crate::timer::Timer;
 use crate::watchers::Watchers;
@@ -13,6 +15,7 @@ use crate::workers::Workers;
 
 /// What of a run decides which effects a change has.
 pub(crate) struct Before {
+    pub(crate) status: RunStatus,
     revision: u64,
     announce: Option<Announcement>,
     lease: Option<Lease>,
@@ -24,6 +27,7 @@ pub(crate) struct Before {
 impl Before {
     pub(crate) fn of(head: &RunHead) -> Self {
         Self {
+            status: head.state.status(),
             revision: head.revision,
             announce: head.announce,
             lease: head.lease.clone(),
@@ -59,7 +63,9 @@ impl Change<'_> {
     fn concerns(&self) -> Option<&Name> {
         let before = self.before?;
         let lease = before.lease.as_ref()?;
-        let lost = self.head.lease.is_none() && before.reported == reported(self.head);
+        // No report of its own cancels or pauses the run, though one may be in the same commit.
+        let taken = matches!(self.head.state, RunState::Cancelled { .. } | RunState::Paused);
+        let lost = self.head.lease.is_none() && (taken || before.reported == reported(self.head));
         (lost || before.signals != self.head.signals).then_some(&lease.owner)
     }
 
@@ -99,7 +105,13 @@ impl Effects {
             if let Some(due) = head.due_at() {
                 earliest = earliest.min(due);
             }
+            if change.before.is_none() {
+                measure::started();
+            }
             if head.state.is_terminal() {
+                if change.before.is_none_or(|before| before.revision != head.revision) {
+                    measure::ended(head);
+                }
                 self.watchers.ended(head);
             }
             if let Some(worker) = change.concerns() {
@@ -122,5 +134,52 @@ impl Effects {
         if let Some(announcer) = &self.announcer {
             announcer.announce(ready);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use aiki_core::hash::input_hash;
+    use aiki_core::name::WorkflowKey;
+    use aiki_core::run::plan::{self, CreateRun, ReportContext, RunCommand};
+    use aiki_core::{Report, Transition};
+
+    use super::*;
+
+    /// A run that `worker` holds, and its changes since.
+    fn changed(change: impl FnOnce(&mut RunHead)) -> Option<Name> {
+        let (now, mut entries) = (Timestamp::from_millis(1), Vec::new());
+        let request = CreateRun::new(WorkflowKey::user("w", "1"), None, input_hash(None).unwrap());
+        let mut head = plan::create(&request, RunId::from_bits(1 << 24), &Name::new("n"), now, &mut entries);
+        plan::claim(&mut head, &Name::new("worker"), Duration::from_secs(9), now, &mut entries);
+        let before = Before::of(&head);
+        change(&mut head);
+        Change { before: Some(&before), head: &head }.concerns().cloned()
+    }
+
+    fn report(head: &mut RunHead, transitions: Vec<Transition>) {
+        let report = Report { run: head.id, epoch: head.epoch, seq: 1, signals: 0, transitions };
+        let context = ReportContext { children: &[], history_limit: 100 };
+        plan::report(head, &report, context, Timestamp::from_millis(2), &mut Vec::new()).unwrap();
+    }
+
+    #[test]
+    fn a_worker_is_told_that_its_run_was_taken_even_when_it_reported_in_the_same_commit() {
+        let now = Timestamp::from_millis(3);
+        let time_read = || vec![Transition::TimeRead { time: now }];
+        assert_eq!(changed(|head| report(head, time_read())), None, "its own doing is no news");
+        assert_eq!(changed(|head| report(head, vec![Transition::Completed { output: None }])), None);
+        let cancelled = changed(|head| {
+            report(head, time_read());
+            plan::cancel(head, None, now, &mut Vec::new()).unwrap();
+        });
+        assert_eq!(cancelled, Some(Name::new("worker")));
+        let paused = changed(|head| {
+            report(head, time_read());
+            plan::command(head, RunCommand::Pause, now, &mut Vec::new()).unwrap();
+        });
+        assert_eq!(paused, Some(Name::new("worker")));
     }
 }

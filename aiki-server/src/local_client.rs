@@ -1,10 +1,17 @@
 //! The server as its own program sees it: no sockets, the same rules.
 
+mod listing;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aiki_core::listing::{
+    RunFilter, RunPage, RunPageRequest, StatusCounts, VersionsPage, VersionsQuery, WorkflowFilter, WorkflowsPage,
+    WorkflowsQuery,
+};
 use aiki_core::name::WorkflowKey;
+use aiki_core::run::export::RunExport;
 use aiki_core::run::plan::{CreateRun, RunCommand, TaskTarget};
 use aiki_core::run::record::{Signal, TransitionRecord};
 use aiki_core::run::{RunHead, RunStatus};
@@ -13,9 +20,12 @@ use aiki_core::server_client::{
     ChildRun, ClaimOutcome, ClaimReady, ClaimRef, ClaimRuns, ClaimStatus, ClaimedRun, CreatedRun, RunView, SendEvent,
     SetTaskResult, WorkerInfo, WorkerServes,
 };
-use aiki_core::{Name, Payload, Report, ReportReceipt, RunId, RunRecord, RunState, ServerClient, ServerError};
+use aiki_core::{
+    Name, Payload, Report, ReportReceipt, RunId, RunRecord, RunState, ServerClient, ServerError, TraceParent,
+};
 use async_trait::async_trait;
 
+use crate::measure::{self, Claimed};
 use crate::operation::{
     ActivateScheduleOp, Cancel, CancelMany, Claim, ClaimAnswer, ClaimReadyRuns, Command, Create, Creation,
     ReceiveEvent, Refresh, Release, SetScheduleStatus, SetTask, WriteReport,
@@ -32,17 +42,25 @@ pub struct LocalClient {
     pub(crate) namespace: Name,
     /// Whether its workers live in this process: their claims end with it.
     in_process: bool,
+    /// The trace of the request on whose behalf it asks.
+    trace: Option<TraceParent>,
 }
 
 impl LocalClient {
     pub(crate) fn new(server: Arc<Inner>, namespace: Name) -> Self {
-        Self { server, namespace, in_process: true }
+        Self { server, namespace, in_process: true, trace: None }
     }
 
     /// For callers that outlive this process.
     #[cfg(feature = "http")]
     pub(crate) fn for_others(server: Arc<Inner>, namespace: Name) -> Self {
-        Self { server, namespace, in_process: false }
+        Self { server, namespace, in_process: false, trace: None }
+    }
+
+    /// Runs that it creates belong to this trace, unless they name another.
+    #[cfg(feature = "http")]
+    pub(crate) fn within(self, trace: Option<TraceParent>) -> Self {
+        Self { trace, ..self }
     }
 
     pub(crate) async fn load(&self, run: RunId) -> Result<StoredRun, ServerError> {
@@ -104,7 +122,12 @@ impl LocalClient {
     }
 
     /// Creates a run, under the id that the caller proposes.
-    pub(crate) async fn create_run_as(&self, id: Option<RunId>, request: CreateRun) -> Result<Creation, ServerError> {
+    pub(crate) async fn create_run_as(
+        &self,
+        id: Option<RunId>,
+        mut request: CreateRun,
+    ) -> Result<Creation, ServerError> {
+        request.trace = request.trace.or_else(|| self.trace.clone());
         validate::create(&request, self.server.payload_limit, self.server.clock.now())?;
         self.server.lane.call(Create { namespace: self.namespace.clone(), request, id }).await
     }
@@ -182,6 +205,7 @@ impl ServerClient for LocalClient {
             biased;
             ended = watch.ended() => ended.ok_or_else(closed),
             () = self.server.closed() => Err(closed()),
+            () = self.server.draining() => Ok(view(self.load(run).await?)),
             () = tokio::time::sleep(timeout) => Ok(view(self.load(run).await?)),
         }
     }
@@ -189,6 +213,30 @@ impl ServerClient for LocalClient {
     async fn list_transitions(&self, run: RunId) -> Result<Vec<TransitionRecord>, ServerError> {
         let stored = self.load(run).await?;
         record::list(&stored, &self.server.readers.pages(&stored).await?)
+    }
+
+    async fn list_runs(&self, filter: RunFilter, page: RunPageRequest) -> Result<RunPage, ServerError> {
+        self.runs_page(filter, page).await
+    }
+
+    async fn count_runs(&self, filter: RunFilter) -> Result<u64, ServerError> {
+        self.runs_count(filter).await
+    }
+
+    async fn list_workflows(&self, query: WorkflowsQuery) -> Result<WorkflowsPage, ServerError> {
+        self.workflows(query).await
+    }
+
+    async fn list_workflow_versions(&self, query: VersionsQuery) -> Result<VersionsPage, ServerError> {
+        self.workflow_versions(query).await
+    }
+
+    async fn run_stats(&self, workflow: Option<WorkflowFilter>) -> Result<StatusCounts, ServerError> {
+        self.stats(workflow).await
+    }
+
+    async fn export_run(&self, run: RunId) -> Result<RunExport, ServerError> {
+        self.export(run).await
     }
 
     async fn cancel_run(&self, run: RunId, explanation: Option<String>) -> Result<(), ServerError> {
@@ -208,6 +256,14 @@ impl ServerClient for LocalClient {
                 ClaimAnswer::Owned(remaining) => ClaimOutcome::Owned { remaining },
                 ClaimAnswer::Done => ClaimOutcome::Done,
             });
+            measure::claims(
+                match outcomes.last() {
+                    Some(ClaimOutcome::Granted(_)) => Claimed::Granted,
+                    Some(ClaimOutcome::Done) => Claimed::Done,
+                    _ => Claimed::Owned,
+                },
+                1,
+            );
         }
         Ok(outcomes)
     }
@@ -219,6 +275,7 @@ impl ServerClient for LocalClient {
         for run in runs {
             claimed.extend(self.granted(run, lease).await);
         }
+        measure::claims(Claimed::Granted, claimed.len());
         Ok(claimed)
     }
 
@@ -323,13 +380,14 @@ impl ServerClient for LocalClient {
         let news = self.server.workers.news(&self.namespace, worker, self.server.clock.now());
         // Without a place to be told, there is no news; the wait is the same.
         let Some(news) = news else {
-            tokio::time::sleep(timeout).await;
+            let _ = tokio::time::timeout(timeout, self.server.draining()).await;
             return Ok(Vec::new());
         };
         tokio::select! {
             biased;
             runs = news.wait() => Ok(runs),
             () = self.server.closed() => Err(ServerError::Unavailable("the server was closed".into())),
+            () = self.server.draining() => Ok(Vec::new()),
             () = tokio::time::sleep(timeout) => Ok(Vec::new()),
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aiki_core::run::plan::CreateRun;
 use aiki_core::server_client::{CreatedRun, SendEvent};
-use aiki_core::{Report, ReportReceipt, ServerError};
+use aiki_core::{Report, ReportReceipt, ServerError, TraceParent};
 use aiki_wire::envelope::Enveloped;
 use aiki_wire::native::{Call, Negotiate, VERSION};
 use reqwest::header::HeaderValue;
@@ -51,7 +51,7 @@ pub(super) struct Shared {
     pub(super) io: Io,
     pub(super) session: Session,
     pub(super) waits: Waits,
-    pub(super) creates: Arc<Batcher<native::Create, CreatedRun>>,
+    pub(super) creates: Arc<Batcher<CreateRun, CreatedRun>>,
     pub(super) reports: Arc<Batcher<Report, ReportReceipt>>,
     pub(super) events: Arc<Batcher<native::Sent, ()>>,
     exchange: Arc<Exchange>,
@@ -142,6 +142,10 @@ impl HttpClient {
             shared.call_for(&call, repeat, wait, traceparent).await
         };
         self.shared.io.run(work).await
+    }
+
+    pub(super) fn trace_parent(&self) -> Option<TraceParent> {
+        self.trace.as_ref()?()?.parse().ok()
     }
 
     pub(super) fn trace_context(&self) -> Option<HeaderValue> {

@@ -25,13 +25,12 @@ pub(super) struct Traced<T> {
     pub(super) traceparent: Option<HeaderValue>,
 }
 
-pub(super) type Create = Traced<CreateRun>;
 pub(super) type Sent = Traced<OneEvent>;
 
 type Results<T> = Vec<Result<T, ServerError>>;
 
-pub(super) fn creates(shared: Weak<Shared>) -> Arc<Batcher<Create, CreatedRun>> {
-    Batcher::new(move |runs: Vec<Create>| {
+pub(super) fn creates(shared: Weak<Shared>) -> Arc<Batcher<CreateRun, CreatedRun>> {
+    Batcher::new(move |runs: Vec<CreateRun>| {
         let shared = shared.upgrade();
         async move {
             let Some(shared) = shared else { return refuse_all(runs.len(), &closed()) };
@@ -83,13 +82,12 @@ fn refuse_all<T>(count: usize, error: &ServerError) -> Results<T> {
 }
 
 /// Creates runs under ids that the client proposes: asked again, the server finds what it made.
-async fn create(shared: &Arc<Shared>, runs: Vec<Create>) -> Results<CreatedRun> {
-    let (runs, traceparent) = untraced(runs);
+async fn create(shared: &Arc<Shared>, runs: Vec<CreateRun>) -> Results<CreatedRun> {
     let mut results: Vec<Option<Result<CreatedRun, ServerError>>> = runs.iter().map(|_| None).collect();
     let mut left: Vec<usize> = (0..runs.len()).collect();
     for _ in 0..PROPOSALS {
         let proposed = left.iter().map(|at| NewRun { id: shared.session.propose(), run: runs[*at].clone() }).collect();
-        let answers = each(shared, proposed, traceparent.clone(), |runs| CreateRuns { runs }).await;
+        let answers = each(shared, proposed, None, |runs| CreateRuns { runs }).await;
         let mut stale = Vec::new();
         for (at, answer) in left.into_iter().zip(answers) {
             results[at] = Some(match answer {

@@ -3,7 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aiki_core::listing::{
+    RunFilter, RunPage, RunPageRequest, StatusCounts, VersionsPage, VersionsQuery, WorkflowFilter, WorkflowsPage,
+    WorkflowsQuery,
+};
 use aiki_core::name::WorkflowKey;
+use aiki_core::run::export::RunExport;
 use aiki_core::run::plan::{CreateRun, RunCommand};
 use aiki_core::run::record::{Signal, TransitionRecord, transitions};
 use aiki_core::run::{RunState, RunStatus};
@@ -16,9 +21,9 @@ use aiki_core::{Name, Report, ReportReceipt, RunId, RunRecord, ServerClient, Ser
 use aiki_runtime::{Entropy, SystemEntropy};
 use aiki_wire::native::{
     ActivateScheduleCall, AnnounceWorker, AwaitNews, AwaitRuns, CancelRun, CancelRuns, ClaimAnswer, ClaimReadyRuns,
-    Claimed, CommandRun, CreateOutcome, GetRun, GetRunByReference, GetSchedule, GetScheduleByReference, GetSignals,
-    ListChildRuns, ListSchedules, ListWorkers, NewRun, RunData, RunDataError, SetScheduleStatus, StartAndWait,
-    TaskResult, refused,
+    Claimed, CommandRun, CountRuns, CreateOutcome, ExportRun, ExportedRun, GetRun, GetRunByReference, GetSchedule,
+    GetScheduleByReference, GetSignals, ListChildRuns, ListRuns, ListSchedules, ListWorkers, ListWorkflowVersions,
+    ListWorkflows, NewRun, RunData, RunDataError, RunStats, SetScheduleStatus, StartAndWait, TaskResult, refused,
 };
 use async_trait::async_trait;
 use tokio::time::{Instant, timeout_at};
@@ -74,11 +79,11 @@ impl ServerClient for HttpClient {
         self.shared.session.namespace()
     }
 
-    async fn create_run(&self, request: CreateRun) -> Result<CreatedRun, ServerError> {
+    async fn create_run(&self, mut request: CreateRun) -> Result<CreatedRun, ServerError> {
         self.dialect().await?;
+        request.trace = request.trace.or_else(|| self.trace_parent());
         let size = create_size(&request);
-        let item = Traced { item: request, traceparent: self.trace_context() };
-        self.shared.creates.submit(&self.shared.io, item, size).await
+        self.shared.creates.submit(&self.shared.io, request, size).await
     }
 
     async fn create_and_wait(
@@ -139,6 +144,32 @@ impl ServerClient for HttpClient {
     async fn list_transitions(&self, run: RunId) -> Result<Vec<TransitionRecord>, ServerError> {
         let data = self.call(GetRun { run }, Safe).await?;
         Ok(transitions(&data.head, data.entries().map_err(unreadable)?))
+    }
+
+    async fn list_runs(&self, filter: RunFilter, page: RunPageRequest) -> Result<RunPage, ServerError> {
+        self.call(ListRuns { filter, page }, Safe).await
+    }
+
+    async fn count_runs(&self, filter: RunFilter) -> Result<u64, ServerError> {
+        self.call(CountRuns { filter }, Safe).await
+    }
+
+    async fn list_workflows(&self, query: WorkflowsQuery) -> Result<WorkflowsPage, ServerError> {
+        self.call(ListWorkflows { query }, Safe).await
+    }
+
+    async fn list_workflow_versions(&self, query: VersionsQuery) -> Result<VersionsPage, ServerError> {
+        self.call(ListWorkflowVersions { query }, Safe).await
+    }
+
+    async fn run_stats(&self, workflow: Option<WorkflowFilter>) -> Result<StatusCounts, ServerError> {
+        self.call(RunStats { workflow }, Safe).await
+    }
+
+    async fn export_run(&self, run: RunId) -> Result<RunExport, ServerError> {
+        let ExportedRun { exported_at, run } = self.call(ExportRun { run }, Safe).await?;
+        let history = run.entries().map_err(unreadable)?;
+        Ok(RunExport { exported_at, head: *run.head, history })
     }
 
     async fn cancel_run(&self, run: RunId, explanation: Option<String>) -> Result<(), ServerError> {

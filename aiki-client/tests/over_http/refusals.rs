@@ -163,7 +163,8 @@ async fn the_callers_trace_context_is_sent() {
     let address = listener.local_addr().unwrap();
     let serving = tokio::spawn(async move { axum::serve(listener, app).await });
     let context = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    let http = HttpClient::connect(ClientConfig::new(address.to_string())).unwrap().traceparent(|| Some(context.to_owned()));
+    let http =
+        HttpClient::connect(ClientConfig::new(address.to_string())).unwrap().traceparent(|| Some(context.to_owned()));
     let refused = http.list_workers().await;
     assert!(matches!(&refused, Err(ServerError::Invalid(text)) if text.contains("short and stout")), "{refused:?}");
     assert_eq!(heard.lock().unwrap().as_slice(), [Some(context.parse().unwrap())]);

@@ -9,6 +9,7 @@ use crate::id::RunId;
 use crate::name::WorkflowKey;
 use crate::replay::{RunMachine, StepId};
 use crate::time::{Clock, Timestamp};
+use crate::trace::TraceParent;
 
 /// What a handler may ask about its run.
 pub(crate) struct About {
@@ -17,6 +18,7 @@ pub(crate) struct About {
     pub(crate) attempt: u64,
     pub(crate) reference_id: Option<String>,
     pub(crate) deadline: Option<Timestamp>,
+    pub(crate) trace: Option<TraceParent>,
     pub(crate) gate: Option<Arc<dyn TaskGate>>,
     pub(crate) history: HistorySize,
     pub(crate) events: Arc<[String]>,
@@ -48,6 +50,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) cancellation: CancellationToken,
     pub(crate) deadline: Option<Timestamp>,
+    pub(crate) trace: Option<TraceParent>,
     pub(crate) gate: Option<Arc<dyn TaskGate>>,
     pub(crate) history: HistorySize,
     pub(crate) events: Arc<[String]>,
@@ -61,13 +64,14 @@ pub(crate) struct State {
 
 impl Shared {
     pub(crate) fn new(about: About, clock: Arc<dyn Clock>, machine: RunMachine) -> Self {
-        let About { id, workflow, attempt, reference_id, deadline, gate, history, events } = about;
+        let About { id, workflow, attempt, reference_id, deadline, trace, gate, history, events } = about;
         Self {
             id,
             workflow,
             attempt,
             reference_id,
             deadline,
+            trace,
             gate,
             history,
             events,

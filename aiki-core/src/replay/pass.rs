@@ -70,6 +70,7 @@ impl Pass {
             workflow: record.workflow.clone(),
             attempt: record.attempts,
             reference_id: record.reference_id.clone(),
+            trace: record.trace.clone(),
             deadline: record.deadline,
             gate,
             history: HistorySize { entries: record.history_len, limit: history_limit },

@@ -16,6 +16,7 @@ use crate::name::{Name, WorkflowKey};
 use crate::payload::Payload;
 use crate::rank::{Priority, Rank, republish_backoff};
 use crate::time::Timestamp;
+use crate::trace::TraceParent;
 
 /// A worker's right to write a run, granted by a claim.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,6 +162,9 @@ pub struct RunHead {
     /// When a worker first took it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
+    /// When it ended; absent while it goes on, and in runs that ended before this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
     /// The current state.
     pub state: RunState,
     /// Grows by one with every transition of the run.
@@ -250,6 +254,9 @@ pub struct RunHead {
     /// another run of the key is given back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub held_back: bool,
+    /// The trace from which it was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceParent>,
     /// Events received since the run was created or last continued as new.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub events: u32,
@@ -317,6 +324,7 @@ impl RunHead {
             _ => None,
         };
         self.held_back = false;
+        self.ended_at = to.is_terminal().then_some(now);
         if to.is_terminal() {
             self.parked.clear();
             self.open_tasks.clear();

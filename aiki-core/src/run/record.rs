@@ -15,6 +15,7 @@ use crate::payload::Payload;
 use crate::rank::Priority;
 use crate::retry::RetryStrategy;
 use crate::time::Timestamp;
+use crate::trace::TraceParent;
 
 /// A run with its history folded into tasks and sleeps.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +54,8 @@ pub struct RunRecord {
     pub parent: Option<RunId>,
     /// The run fails when it has not ended by then.
     pub deadline: Option<Timestamp>,
+    /// The trace from which it was started.
+    pub trace: Option<TraceParent>,
     /// All tasks in the order in which they were opened, discarded ones included. As for all lists
     /// here: since the run was created or last continued as new.
     pub tasks: Vec<TaskRecord>,
@@ -431,6 +434,7 @@ impl RunRecord {
             children: fold.children,
             parent: head.parent,
             deadline: head.deadline,
+            trace: head.trace.clone(),
             seen: head.seen,
             ordinals: head.ordinals(),
             history_len: head.history_len,

@@ -35,4 +35,5 @@ mod request_id;
 mod router;
 
 pub use caller::{Authorize, AuthorizeError, Caller, Everyone, Role};
+pub use dispatch::ProcedureName;
 pub use options::RouterOptions;

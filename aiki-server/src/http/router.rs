@@ -68,7 +68,7 @@ async fn around(State(api): State<Arc<Api>>, request: Request, next: Next) -> Re
     } else {
         let (request_id, trace_id) = (id.to_str().unwrap_or_default(), trace_id(request.headers()));
         let (method, path) = (request.method().as_str(), request.uri().path());
-        let span = tracing::debug_span!("request", request_id, trace_id, method, path);
+        let span = tracing::info_span!("request", request_id, %trace_id, method, path);
         caught(next.run(request)).instrument(span).await
     };
     response.headers_mut().insert(REQUEST_ID, id);

@@ -14,12 +14,14 @@ mod schedules;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Instant;
 
 use aiki_core::id::RunIdSource;
 use aiki_core::{Clock, RunId, ServerError};
 use aiki_runtime::Entropy;
 
 use crate::effects::Effects;
+use crate::measure;
 use crate::operation::Operation;
 use crate::panic::panic_text;
 use crate::storage::{Storage, StorageError};
@@ -110,6 +112,7 @@ impl Lane {
     /// When a batch cannot be committed as a whole, each of its requests is tried alone, so that a bad
     /// one does not fail the others.
     fn work_through(&mut self, jobs: &mut [&mut dyn Job]) {
+        measure::batch(jobs.len());
         let Err(error) = self.attempt(jobs) else { return };
         if jobs.len() == 1 && !matches!(error, ServerError::Unavailable(_)) {
             jobs[0].refuse(error);
@@ -135,10 +138,15 @@ impl Lane {
         )?;
         jobs.iter_mut().for_each(|job| job.plan(&mut desk));
         let (now, runs, schedules) = desk.finish()?;
-        let writes: Vec<_> = runs.values().filter_map(desk::OpenRun::write).collect();
+        let mut writes: Vec<_> = runs.values().filter_map(desk::OpenRun::write).collect();
+        // What goes makes room for what comes.
+        writes.sort_by_key(|write| !write.forget);
         let changed = schedules.writes();
         if !writes.is_empty() || !changed.is_empty() {
-            self.storage.commit(&writes, &changed)?;
+            let began = Instant::now();
+            let committed = self.storage.commit(&writes, &changed);
+            measure::commit(began.elapsed(), committed.is_ok());
+            committed?;
         }
         self.effects.timer.arm_schedules(schedules.earliest_due());
         self.effects.emit(now, runs.values().filter_map(desk::OpenRun::change));
@@ -166,7 +174,7 @@ mod tests {
     fn claim_ready(limit: usize) -> Planned<ClaimReadyRuns> {
         let (worker, workflows) = (Name::new("worker"), vec![WorkflowKey::user("w", "1")]);
         let request = ClaimReady { worker, workflows, pools: Vec::new(), limit, lease: Duration::from_secs(9) };
-        Planned::new(ClaimReadyRuns { namespace: Name::new("n"), request, announcer: None })
+        Planned::new(ClaimReadyRuns { namespace: Name::new("n"), request, in_process: true, announcer: None })
     }
 
     #[test]
@@ -195,7 +203,7 @@ mod tests {
         let send = |history_limit| {
             let event = EventMessage { name: "paid".into(), data: None, reference_id: Some("once".into()) };
             let (namespace, request) = (Name::new("n"), SendEvent { run, event });
-            Planned::new(ReceiveEvent { namespace, request, history_limit })
+            Planned::new(ReceiveEvent { namespace, request, history_limit, late: false })
         };
         let (mut refused, mut accepted, mut again) = (send(0), send(100), send(100));
         lane.work(&mut [&mut refused, &mut accepted, &mut again]);

@@ -89,6 +89,11 @@ impl Queue {
         if self.state().died { died() } else { closed() }
     }
 
+    /// How many requests wait for the next batch.
+    pub(super) fn waiting(&self) -> usize {
+        self.state().jobs.len()
+    }
+
     fn push(&self, queued: Queued) -> Result<(), ServerError> {
         let mut state = self.state();
         if state.closed {
@@ -195,7 +200,7 @@ mod tests {
             let key = aiki_core::name::WorkflowKey::user("w", "1");
             let lease = Duration::from_secs(9);
             let request = ClaimReady { worker: "v".into(), workflows: vec![key], pools: vec![], limit: 9, lease };
-            lane.call(ClaimReadyRuns { namespace: "n".into(), request, announcer: None })
+            lane.call(ClaimReadyRuns { namespace: "n".into(), request, in_process: true, announcer: None })
         };
         let broken = claim().await.unwrap_err();
         assert!(matches!(&broken, ServerError::Internal(text) if text.contains("the second commit broke")), "{broken}");

@@ -11,9 +11,9 @@ use crate::lane::Desk;
 use crate::storage::ReferenceKey;
 
 /// How far the time of a proposed id may be behind the server's,
-const PROPOSAL_AGE: Duration = Duration::from_secs(600);
+const PROPOSAL_AGE: Duration = Duration::from_secs(5);
 /// and how far ahead of it.
-const PROPOSAL_LEAD: Duration = Duration::from_secs(10);
+const PROPOSAL_LEAD: Duration = Duration::from_secs(1);
 
 /// What became of a start.
 pub(crate) enum Creation {
@@ -78,7 +78,7 @@ impl Operation for Create {
 }
 
 fn is_current(id: RunId, now: Timestamp) -> bool {
-    let made = id.made_at();
+    let made = id.created_at();
     now.since(made) <= PROPOSAL_AGE && made.since(now) <= PROPOSAL_LEAD
 }
 

@@ -5,6 +5,7 @@
 
 mod claims;
 mod failure;
+mod listing;
 mod negotiate;
 mod outcome;
 mod run;
@@ -17,6 +18,7 @@ use serde::de::DeserializeOwned;
 
 pub use claims::{ClaimAnswer, ClaimReadyRuns, ClaimRuns, Claimed, RefreshRuns, ReleaseRuns, Reports};
 pub use failure::{refusal, refused};
+pub use listing::{CountRuns, ExportRun, ExportedRun, ListRuns, ListWorkflowVersions, ListWorkflows, RunStats};
 pub use negotiate::{Negotiate, Negotiated};
 pub use outcome::{CreateOutcome, Outcome};
 pub use run::{RunData, RunDataError};

@@ -16,6 +16,7 @@ use crate::run::state::RunState;
 use crate::run::status::{QueuedReason, ScheduledReason};
 use crate::run::wait::Ordinals;
 use crate::time::{Timestamp, millis};
+use crate::trace::TraceParent;
 
 /// When a run fails because it has not ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +71,9 @@ pub struct CreateRun {
     /// With whom it shares a limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<ConcurrencyKey>,
+    /// The trace from which it is started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceParent>,
 }
 
 impl CreateRun {
@@ -86,6 +90,7 @@ impl CreateRun {
             delay: Duration::ZERO,
             deadline: None,
             concurrency: None,
+            trace: None,
         }
     }
 }
@@ -111,6 +116,7 @@ pub fn create(
         priority: request.priority,
         created_at: now,
         started_at: None,
+        ended_at: None,
         state: state.clone(),
         revision: 0,
         attempts: 1,
@@ -143,6 +149,7 @@ pub fn create(
         checkpoints: Vec::new(),
         concurrency: request.concurrency.clone(),
         held_back: false,
+        trace: request.trace.clone(),
         events: 0,
         plain: false,
     };

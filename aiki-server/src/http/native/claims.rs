@@ -9,6 +9,7 @@ use futures::future::join_all;
 
 use super::{outcome, server};
 use crate::local_client::LocalClient;
+use crate::measure;
 use crate::operation;
 use crate::storage::StoredRun;
 use crate::validate;
@@ -26,6 +27,12 @@ pub(super) async fn claim(client: LocalClient, call: native::ClaimRuns) -> Resul
             operation::ClaimAnswer::Owned(remaining) => ClaimAnswer::Owned { remaining },
             operation::ClaimAnswer::Done => ClaimAnswer::Done,
         });
+        let measured = match outcomes.last() {
+            Some(ClaimAnswer::Granted(_)) => measure::Claimed::Granted,
+            Some(ClaimAnswer::Done) => measure::Claimed::Done,
+            _ => measure::Claimed::Owned,
+        };
+        measure::claims(measured, 1);
     }
     Ok(outcomes)
 }
@@ -61,6 +68,7 @@ pub(super) async fn claim_ready(
     for row in rows {
         claimed.extend(granted(&client, row, lease).await);
     }
+    measure::claims(measure::Claimed::Granted, claimed.len());
     Ok(claimed)
 }
 

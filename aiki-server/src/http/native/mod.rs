@@ -1,6 +1,7 @@
 //! The procedures that only this implementation speaks (`docs/wire-protocol.md`): thin, over [`LocalClient`].
 
 mod claims;
+mod listing;
 mod runs;
 mod schedules;
 mod waits;
@@ -32,6 +33,12 @@ pub(super) fn procedures() -> Vec<Procedure> {
         row(Client, runs::command),
         row(Client, waits::await_runs),
         row(Client, workers::list),
+        row(Client, listing::runs),
+        row(Client, listing::count),
+        row(Client, listing::workflows),
+        row(Client, listing::versions),
+        row(Client, listing::stats),
+        row(Client, listing::export),
         row(Worker, runs::get_signals),
         row(Worker, claims::claim),
         row(Worker, claims::claim_ready),
