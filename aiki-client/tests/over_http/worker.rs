@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use aiki_client::HttpClient;
-use aiki_core::{Client, Event, Failure, Run, Task, TaskContext, Workflow, WorkflowVersion};
+use aiki_core::{Client, Either, Event, Failure, Run, Task, TaskContext, Workflow, WorkflowVersion, race};
 use aiki_server::Server;
 use aiki_worker::{ClaimSubscriber, Worker};
 
+use crate::support::proxy::Proxy;
 use crate::support::{Served, config};
 
 /// Tasks of a run.
@@ -114,4 +115,43 @@ async fn sleeps_events_and_children_work_over_http() {
     assert_eq!(run.wait().await.unwrap(), 16);
     house.worker.stop().await;
     house.caller.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_reaches_its_worker_though_the_news_of_it_was_lost() {
+    const STOP: Event<u32> = Event::new("stop");
+    let server = Server::builder().start().await.unwrap();
+    let served = Served::on_any(&server).await;
+    let proxy = Proxy::to(served.address).await;
+    let work = Task::new("work", |_: TaskContext, (): ()| async move {
+        tokio::time::sleep(Duration::from_secs(3_600)).await;
+        Ok::<_, Failure>(())
+    });
+    let works = Workflow::new("works")
+        .version("1", move |run: Run, (): ()| {
+            let work = work.clone();
+            async move {
+                Ok::<_, Failure>(match race(run.event(&STOP), work.start(&run, ())).await {
+                    Either::Left(reason) => reason,
+                    Either::Right(_) => 0,
+                })
+            }
+        })
+        .event(&STOP);
+    let client = Client::new(HttpClient::connect(config(proxy.address)).unwrap());
+    let subscriber = ClaimSubscriber::new(&client).poll_interval(Duration::from_millis(20));
+    let worker = Worker::builder(client).subscriber(subscriber).build().unwrap();
+    worker.workflow_registry().add(&works);
+    let starting = worker.clone();
+    tokio::spawn(async move { starting.start().await });
+    let run = works.start(&server.client(), ()).await.unwrap();
+    while run.record().await.unwrap().tasks.is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    proxy.lose(1);
+    run.send_event(&STOP, 7).await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(10), run.wait()).await;
+    assert_eq!(ended.expect("it looks by itself, long before its next heartbeat").unwrap(), 7);
+    assert_eq!(proxy.left(), 0);
+    worker.stop().await;
 }
