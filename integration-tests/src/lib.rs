@@ -5,4 +5,5 @@
 
 pub mod ledger;
 pub mod pipeline;
+pub mod program;
 pub mod redis;

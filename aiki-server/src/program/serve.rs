@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::Server;
+use crate::http::RouterOptions;
+use crate::keys::{KeyStore, Keyring};
 use aiki_runtime::SystemClock;
-use aiki_server::Server;
-use aiki_server::http::RouterOptions;
-use aiki_server::keys::{KeyStore, Keyring};
 use aiki_subscriber_redis::RedisPublisher;
 use axum::Router;
 use axum::middleware::from_fn;
