@@ -15,6 +15,9 @@ use crate::time::Timestamp;
 
 /// Bits at the end of a run id that are left for ordinals.
 const ORDINAL_BITS: u32 = 24;
+/// Bits at the beginning of an id that tell the time, and how far they are shifted.
+const TIME_BITS: u32 = 48;
+const TIME_SHIFT: u32 = 80;
 const ORDINAL_MASK: u128 = (1 << ORDINAL_BITS) - 1;
 
 /// The text is not a ULID.
@@ -113,6 +116,19 @@ ulid_id! {
 }
 
 impl RunId {
+    /// When the run was created, as far as its id tells: never before the runs created before it.
+    pub fn created_at(self) -> Timestamp {
+        Timestamp::from_millis((self.0 >> TIME_SHIFT) as u64)
+    }
+
+    /// The lowest id that a run created at this time could have; the highest of all for times that no id can tell.
+    pub fn first_at(time: Timestamp) -> Self {
+        match time.as_millis() {
+            millis if millis >> TIME_BITS == 0 => RunId(u128::from(millis) << TIME_SHIFT),
+            _ => RunId(u128::MAX),
+        }
+    }
+
     /// The id of the task that this run opened as its `ordinal`-th, counted from 0.
     pub fn task(self, ordinal: u32) -> TaskId {
         TaskId(self.0 | (u128::from(ordinal) + 1) & ORDINAL_MASK)
@@ -151,7 +167,7 @@ impl RunIdSource {
     /// The next id: `now` in the first 48 bits, then 56 bits of `entropy`, then the ordinal bits.
     /// When that would not ascend, the previous id plus one instead.
     pub fn next(&mut self, now: Timestamp, entropy: u64) -> RunId {
-        let time = u128::from(now.as_millis() & ((1 << 48) - 1)) << 80;
+        let time = u128::from(now.as_millis() & ((1 << TIME_BITS) - 1)) << TIME_SHIFT;
         let chance = u128::from(entropy >> 8) << ORDINAL_BITS;
         let fresh = time | chance;
         self.last = if fresh > self.last { fresh } else { self.last + (1 << ORDINAL_BITS) };

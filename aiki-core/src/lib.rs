@@ -38,6 +38,7 @@ pub mod failure;
 pub mod gate;
 pub mod hash;
 pub mod id;
+pub mod listing;
 pub mod name;
 pub mod payload;
 pub mod publisher;
@@ -55,7 +56,7 @@ pub mod trace;
 
 pub use cancel::CancellationToken;
 pub use client::{
-    Client, RunError, RunHandle, Schedule, ScheduleError, ScheduleHandle, SendEventError, StartError, StartRun,
+    Client, RunError, RunHandle, RunList, Schedule, ScheduleError, ScheduleHandle, SendEventError, StartError, StartRun,
 };
 pub use context::{Child, Either, Elapsed, Run, Slept, TaskContext, race};
 pub use definition::{Event, RegisteredWorkflow, RegistryError, Task, Workflow, WorkflowRegistry, WorkflowVersion};

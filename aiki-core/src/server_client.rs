@@ -6,9 +6,14 @@ use async_trait::async_trait;
 
 use crate::failure::ErrorObject;
 use crate::id::{RunId, TaskId};
+use crate::listing::{
+    RunFilter, RunPage, RunPageRequest, StatusCounts, VersionsPage, VersionsQuery, WorkflowFilter, WorkflowsPage,
+    WorkflowsQuery,
+};
 use crate::name::{Name, WorkflowKey};
 use crate::payload::Payload;
 use crate::report::{Report, ReportReceipt};
+use crate::run::export::RunExport;
 use crate::run::plan::{CreateRun, EventMessage, RunCommand, TaskTarget};
 use crate::run::record::{Signal, TransitionRecord};
 use crate::run::{RunRecord, RunState, RunStatus};
@@ -274,6 +279,32 @@ pub trait ServerClient: Send + Sync + 'static {
 
     /// The run's transitions, oldest first.
     async fn list_transitions(&self, run: RunId) -> Result<Vec<TransitionRecord>, ServerError>;
+
+    /// A part of the list of runs that fit. What is committed before the call is seen. Lists that are read on by
+    /// [`RunPage::next`] neither repeat nor hide runs when others come or go.
+    ///
+    /// # Errors
+    /// [`ServerError::Invalid`] for a limit that is not 1 to [`MAX_PAGE`](crate::listing::MAX_PAGE).
+    async fn list_runs(&self, filter: RunFilter, page: RunPageRequest) -> Result<RunPage, ServerError>;
+
+    /// How many runs fit.
+    async fn count_runs(&self, filter: RunFilter) -> Result<u64, ServerError>;
+
+    /// The workflows that were ever used: one entry per name.
+    ///
+    /// # Errors
+    /// [`ServerError::Invalid`] for a limit that is not 1 to [`MAX_PAGE`](crate::listing::MAX_PAGE).
+    async fn list_workflows(&self, query: WorkflowsQuery) -> Result<WorkflowsPage, ServerError>;
+
+    /// The versions of a workflow that were ever used. Errors as with [`list_workflows`](Self::list_workflows).
+    async fn list_workflow_versions(&self, query: VersionsQuery) -> Result<VersionsPage, ServerError>;
+
+    /// How the runs of a workflow stand, or with `None` all of the namespace; nothing but zeros for a workflow that
+    /// is not known.
+    async fn run_stats(&self, workflow: Option<WorkflowFilter>) -> Result<StatusCounts, ServerError>;
+
+    /// The run with its whole history.
+    async fn export_run(&self, run: RunId) -> Result<RunExport, ServerError>;
 
     /// Cancels a run.
     async fn cancel_run(&self, run: RunId, explanation: Option<String>) -> Result<(), ServerError>;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use aiki_core::run::RunState;
 use aiki_core::run::head::{Announcement, Lease, RunHead};
+use aiki_core::run::{RunState, RunStatus};
 use aiki_core::{Name, RunId, Timestamp};
 
 use crate::announcer::Announcer;
@@ -15,6 +15,7 @@ use crate::workers::Workers;
 
 /// What of a run decides which effects a change has.
 pub(crate) struct Before {
+    pub(crate) status: RunStatus,
     revision: u64,
     announce: Option<Announcement>,
     lease: Option<Lease>,
@@ -26,6 +27,7 @@ pub(crate) struct Before {
 impl Before {
     pub(crate) fn of(head: &RunHead) -> Self {
         Self {
+            status: head.state.status(),
             revision: head.revision,
             announce: head.announce,
             lease: head.lease.clone(),

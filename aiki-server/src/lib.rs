@@ -49,6 +49,7 @@ mod plain_client;
 pub mod program;
 mod readers;
 mod record;
+mod retention;
 mod server;
 mod storage;
 mod timer;

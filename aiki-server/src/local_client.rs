@@ -1,10 +1,17 @@
 //! The server as its own program sees it: no sockets, the same rules.
 
+mod listing;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aiki_core::listing::{
+    RunFilter, RunPage, RunPageRequest, StatusCounts, VersionsPage, VersionsQuery, WorkflowFilter, WorkflowsPage,
+    WorkflowsQuery,
+};
 use aiki_core::name::WorkflowKey;
+use aiki_core::run::export::RunExport;
 use aiki_core::run::plan::{CreateRun, RunCommand, TaskTarget};
 use aiki_core::run::record::{Signal, TransitionRecord};
 use aiki_core::run::{RunHead, RunStatus};
@@ -56,7 +63,7 @@ impl LocalClient {
         Self { trace, ..self }
     }
 
-    async fn load(&self, run: RunId) -> Result<StoredRun, ServerError> {
+    pub(crate) async fn load(&self, run: RunId) -> Result<StoredRun, ServerError> {
         let stored = self.server.readers.load(run).await?;
         stored.filter(|stored| stored.head.namespace == self.namespace).ok_or(ServerError::RunNotFound(run))
     }
@@ -154,6 +161,30 @@ impl ServerClient for LocalClient {
     async fn list_transitions(&self, run: RunId) -> Result<Vec<TransitionRecord>, ServerError> {
         let stored = self.load(run).await?;
         record::list(&stored, &self.server.readers.pages(&stored).await?)
+    }
+
+    async fn list_runs(&self, filter: RunFilter, page: RunPageRequest) -> Result<RunPage, ServerError> {
+        self.runs_page(filter, page).await
+    }
+
+    async fn count_runs(&self, filter: RunFilter) -> Result<u64, ServerError> {
+        self.runs_count(filter).await
+    }
+
+    async fn list_workflows(&self, query: WorkflowsQuery) -> Result<WorkflowsPage, ServerError> {
+        self.workflows(query).await
+    }
+
+    async fn list_workflow_versions(&self, query: VersionsQuery) -> Result<VersionsPage, ServerError> {
+        self.workflow_versions(query).await
+    }
+
+    async fn run_stats(&self, workflow: Option<WorkflowFilter>) -> Result<StatusCounts, ServerError> {
+        self.stats(workflow).await
+    }
+
+    async fn export_run(&self, run: RunId) -> Result<RunExport, ServerError> {
+        self.export(run).await
     }
 
     async fn cancel_run(&self, run: RunId, explanation: Option<String>) -> Result<(), ServerError> {

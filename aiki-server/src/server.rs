@@ -13,6 +13,7 @@ use crate::health::ServerHealth;
 use crate::lane::LaneHandle;
 use crate::local_client::LocalClient;
 use crate::readers::Readers;
+use crate::retention::Retention;
 use crate::timer::Timer;
 use crate::watchers::Watchers;
 use crate::workers::Workers;
@@ -31,6 +32,7 @@ pub(crate) struct Inner {
     pub(crate) announcer: Option<Arc<Announcer>>,
     pub(crate) payload_limit: usize,
     pub(crate) history_limit: u32,
+    pub(crate) retention: Option<Arc<Retention>>,
     pub(crate) draining: watch::Sender<bool>,
     #[cfg(feature = "http")]
     pub(crate) plain_lease: std::time::Duration,
@@ -113,7 +115,11 @@ impl Server {
     /// # Errors
     /// [`ServerError::Unavailable`] when the store is out of order or the server was closed.
     pub async fn run_due_timers(&self) -> Result<(), ServerError> {
-        self.inner.timer.run_due(&self.inner.lane).await
+        self.inner.timer.run_due(&self.inner.lane).await?;
+        if let Some(retention) = &self.inner.retention {
+            retention.sweep(self.inner.clock.now(), &self.inner.readers, &self.inner.lane).await?;
+        }
+        Ok(())
     }
 
     /// Takes back the runs that workers of this process hold, as a start does after the process ended.

@@ -162,6 +162,9 @@ pub struct RunHead {
     /// When a worker first took it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
+    /// When it ended; absent while it goes on, and in runs that ended before this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
     /// The current state.
     pub state: RunState,
     /// Grows by one with every transition of the run.
@@ -321,6 +324,7 @@ impl RunHead {
             _ => None,
         };
         self.held_back = false;
+        self.ended_at = to.is_terminal().then_some(now);
         if to.is_terminal() {
             self.parked.clear();
             self.open_tasks.clear();

@@ -1,6 +1,7 @@
 //! A run on the server's side: its states, the legal moves between them, its history, and the
 //! plans that turn a request into what has to be stored.
 
+pub mod export;
 pub mod head;
 pub mod history;
 pub mod options;

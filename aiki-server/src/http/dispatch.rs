@@ -13,7 +13,7 @@ use super::body::Bodies;
 use super::call::{is_json, procedure_name};
 use super::caller::{AuthorizeError, Caller};
 use super::options::RouterOptions;
-use super::procedure::Table;
+use super::procedure::{Procedure, Table};
 use super::refusal::Refusal;
 use super::reply;
 use super::request_id::{RequestIds, TRACE_PARENT};
@@ -44,34 +44,27 @@ pub(super) async fn dispatch(State(api): State<Arc<Api>>, request: Request) -> R
             return reply::text(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error");
         }
     };
-    let name = procedure_name(request.uri().path()).and_then(|name| Some(api.table.find(&name)?.name));
-    let Some(name) = name else {
+    let name = procedure_name(request.uri().path());
+    let Some(procedure) = name.and_then(|name| api.table.find(&name)) else {
         return reply::not_found();
     };
-    let mut response = match answer(&api, caller, name, request).await {
+    let mut response = match answer(&api, procedure, caller, request).await {
         Ok(envelope) => reply::success(envelope),
         Err(refusal) => {
-            let (code, message, hidden) = (&refusal.error.code, &refusal.error.message, &refusal.hidden);
-            match hidden {
-                Some(hidden) => warn!(procedure = name, code, hidden, "a call failed"),
-                None => debug!(procedure = name, code, message, "a call was refused"),
+            let (code, message) = (&refusal.error.code, &refusal.error.message);
+            match &refusal.hidden {
+                Some(hidden) => warn!(code, hidden, "a call failed"),
+                None => debug!(code, message, "a call was refused"),
             }
             reply::refused(&refusal)
         }
     };
-    response.extensions_mut().insert(ProcedureName(name));
+    response.extensions_mut().insert(ProcedureName(procedure.name));
     response
 }
 
-async fn answer(api: &Api, caller: Caller, name: &str, request: Request) -> Result<String, Refusal> {
-    let Some(procedure) = api.table.find(name) else {
-        return Err(Refusal::not_found("there is no such procedure"));
-    };
-    if caller.role < procedure.role {
-        let (has, needs) = (caller.role.as_str(), procedure.role.as_str());
-        let told = format!("{name} is for the role {needs}, the caller has the role {has}: use a key of that role");
-        return Err(Refusal::new(ErrorCode::Forbidden, told).closing());
-    }
+async fn answer(api: &Api, procedure: &Procedure, caller: Caller, request: Request) -> Result<String, Refusal> {
+    procedure.admit(&caller).map_err(Refusal::closing)?;
     let (head, body) = request.into_parts();
     if head.method == Method::GET {
         return Err(Refusal::new(ErrorCode::MethodNotSupported, "send the call as POST"));
@@ -81,7 +74,7 @@ async fn answer(api: &Api, caller: Caller, name: &str, request: Request) -> Resu
         true => open_request(&received.bytes, api.options.depth_limit)?,
         false => None,
     };
-    let client = LocalClient::new(Arc::clone(&api.server), caller.namespace);
+    let client = LocalClient::for_others(Arc::clone(&api.server), caller.namespace.clone());
     let trace = head.headers.get(TRACE_PARENT).and_then(|value| value.to_str().ok()?.parse().ok());
-    procedure.call(client.within(trace), input).await
+    procedure.call(client.within(trace), &caller, input).await
 }

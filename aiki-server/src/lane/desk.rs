@@ -30,6 +30,8 @@ pub(super) struct OpenRun {
     drop_pages_below: Option<u32>,
     /// What the run looked like before the batch; set with its first change.
     before: Option<Option<Before>>,
+    /// The row is to go.
+    forgotten: bool,
 }
 
 impl OpenRun {
@@ -41,20 +43,21 @@ impl OpenRun {
             marks: Vec::new(),
             drop_pages_below: None,
             before: None,
+            forgotten: false,
         }
     }
 
     /// The row to write, when something was changed.
     pub(super) fn write(&self) -> Option<RunWrite<'_>> {
         let OpenRun { run, stored: expected, spilled, marks, drop_pages_below, .. } = self;
-        let (expected, drop_pages_below) = (*expected, *drop_pages_below);
-        let write = RunWrite { run, expected, spilled, marks, drop_pages_below };
-        self.before.is_some().then_some(write)
+        let (expected, drop_pages_below, forget) = (*expected, *drop_pages_below, self.forgotten);
+        let was = self.before.as_ref()?.as_ref().map(|before| before.status);
+        Some(RunWrite { run, expected, spilled, marks, drop_pages_below, was, forget })
     }
 
     /// What has to be made known, when something was changed.
     pub(super) fn change(&self) -> Option<Change<'_>> {
-        let before = self.before.as_ref()?.as_ref();
+        let before = self.before.as_ref().filter(|_| !self.forgotten)?.as_ref();
         Some(Change { before, head: &self.run.head })
     }
 }
@@ -156,7 +159,7 @@ impl<'a> Desk<'a> {
     }
 
     /// Brings what a list named to the desk, without what was left aside; answers what is there.
-    fn fetch_listed(&mut self, mut ids: Vec<RunId>) -> Result<Vec<RunId>, ServerError> {
+    pub(crate) fn fetch_listed(&mut self, mut ids: Vec<RunId>) -> Result<Vec<RunId>, ServerError> {
         ids.retain(|id| !self.memory.aside.has(id));
         self.fetch(&mut ids.clone())?;
         ids.retain(|id| self.runs.contains_key(id));
@@ -184,7 +187,16 @@ impl<'a> Desk<'a> {
         {
             return Err(damage.into());
         }
-        self.runs.get_mut(&id).filter(|open| open.run.head.namespace == *namespace).ok_or(ServerError::RunNotFound(id))
+        let open = self.runs.get_mut(&id).filter(|open| open.run.head.namespace == *namespace && !open.forgotten);
+        open.ok_or(ServerError::RunNotFound(id))
+    }
+
+    /// Removes a run that this batch has not changed, for this and all later requests; answers whether it did.
+    pub(crate) fn forget(&mut self, id: RunId) -> bool {
+        let Some(open) = self.runs.get_mut(&id).filter(|open| open.before.is_none()) else { return false };
+        open.before = Some(Some(Before::of(&open.run.head)));
+        open.forgotten = true;
+        true
     }
 
     /// Lets a plan work on a run and notes what it did.
@@ -265,7 +277,9 @@ impl<'a> Desk<'a> {
             return Ok(Some(*id));
         }
         let mut found = self.storage.by_reference(std::slice::from_ref(key))?;
-        Ok(found.pop().flatten())
+        // The batch may have removed the run.
+        let is_there = |id: &RunId| self.runs.get(id).is_none_or(|open| !open.forgotten);
+        Ok(found.pop().flatten().filter(is_there))
     }
 
     /// Ready runs, the most urgent and then the oldest first.

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use aiki_core::hash::input_hash;
-use aiki_core::name::WorkflowKey;
-use aiki_core::run::Reference;
+use aiki_core::listing::{RunFilter, WorkflowUse};
+use aiki_core::name::{Source, WorkflowKey};
 use aiki_core::run::plan::CreateRun;
+use aiki_core::run::{Reference, RunHead};
 use aiki_core::{Clock, Name, ReadyRun, RunId, Timestamp};
 use aiki_runtime::{SeededEntropy, SystemClock};
 
@@ -14,8 +15,8 @@ use crate::effects::Effects;
 use crate::operation::Create;
 use crate::storage::memory::MemoryStorage;
 use crate::storage::{
-    LoadedRow, QueuedPlace, Reads, ReadyQuery, ReferenceKey, RunWrite, ScheduleReads, ScheduleWrite, Slot, Storage,
-    StorageError,
+    LoadedRow, QueuedPlace, Reads, ReadyQuery, ReferenceKey, RunQuery, RunWrite, ScheduleReads, ScheduleWrite, Slot,
+    Storage, StorageError,
 };
 use crate::timer::Timer;
 
@@ -54,6 +55,23 @@ impl Reads for Double {
     }
     fn held(&mut self, after: QueuedPlace, limit: usize) -> Result<Vec<(QueuedPlace, Name)>, StorageError> {
         self.memory.held(after, limit)
+    }
+    fn runs(&mut self, query: &RunQuery) -> Result<Vec<RunHead>, StorageError> {
+        self.memory.runs(query)
+    }
+    fn count(&mut self, namespace: &Name, filter: &RunFilter) -> Result<u64, StorageError> {
+        self.memory.count(namespace, filter)
+    }
+    fn workflows(&mut self, namespace: &Name, of: Option<(Source, &Name)>) -> Result<Vec<WorkflowUse>, StorageError> {
+        self.memory.workflows(namespace, of)
+    }
+    fn ended(
+        &mut self,
+        until: Timestamp,
+        after: QueuedPlace,
+        limit: usize,
+    ) -> Result<Vec<(QueuedPlace, Name)>, StorageError> {
+        self.memory.ended(until, after, limit)
     }
     fn schedules(&mut self) -> &mut dyn ScheduleReads {
         self.memory.schedules()

@@ -138,7 +138,9 @@ impl Lane {
         )?;
         jobs.iter_mut().for_each(|job| job.plan(&mut desk));
         let (now, runs, schedules) = desk.finish()?;
-        let writes: Vec<_> = runs.values().filter_map(desk::OpenRun::write).collect();
+        let mut writes: Vec<_> = runs.values().filter_map(desk::OpenRun::write).collect();
+        // What goes makes room for what comes.
+        writes.sort_by_key(|write| !write.forget);
         let changed = schedules.writes();
         if !writes.is_empty() || !changed.is_empty() {
             let began = Instant::now();

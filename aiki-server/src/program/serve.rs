@@ -44,6 +44,9 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     if let Some(redis) = &redis {
         builder = builder.publisher(Arc::new(redis.clone()));
     }
+    if let Some(keep) = settings.retention {
+        builder = builder.retention(keep.0);
+    }
     let keys = open_keys(settings).await?;
     let server = builder.payload_limit(settings.payload_limit.0).history_limit(settings.history_limit).start().await?;
     let keys = Arc::new(keys);

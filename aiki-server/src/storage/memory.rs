@@ -1,33 +1,38 @@
 //! The store without a disk: plain maps. It is the oracle for the others.
 
 mod schedules;
+mod workflows;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 
-use aiki_core::name::{Name, WorkflowKey};
+use aiki_core::listing::{RunFilter, RunOrder, WorkflowUse, stats_of};
+use aiki_core::name::{Name, Source, WorkflowKey};
 use aiki_core::rank::Rank;
 use aiki_core::run::RunHead;
 use aiki_core::{ReadyRun, RunId, Timestamp};
 
 use super::{
-    LoadedRow, QueuedPlace, Reads, ReadyQuery, ReferenceKey, RunWrite, ScheduleReads, ScheduleWrite, Slot, Storage,
-    StorageError, StoredRun, ready_run, slot_key,
+    LoadedRow, QueuedPlace, Reads, ReadyQuery, ReferenceKey, RunQuery, RunWrite, ScheduleReads, ScheduleWrite, Slot,
+    Storage, StorageError, StoredRun, ready_run, slot_key, workflow_changes,
 };
 use schedules::MemorySchedules;
+use workflows::MemoryWorkflows;
 
 type ReadyKey = (Name, WorkflowKey, Option<Name>);
 
 #[derive(Debug, Default)]
 pub(crate) struct MemoryStorage {
-    runs: HashMap<RunId, StoredRun>,
+    runs: BTreeMap<RunId, StoredRun>,
     pages: HashMap<RunId, BTreeMap<u32, String>>,
     references: HashMap<ReferenceKey, RunId>,
     due: BTreeSet<(Timestamp, RunId)>,
     ready: HashMap<ReadyKey, BTreeSet<(Rank, RunId)>>,
     children: HashMap<RunId, BTreeSet<RunId>>,
-    marks: HashSet<(RunId, String)>,
+    marks: BTreeSet<(RunId, String)>,
     slots: HashMap<(Name, String), BTreeSet<RunId>>,
+    ended: BTreeSet<(Timestamp, RunId)>,
+    workflows: MemoryWorkflows,
     schedules: MemorySchedules,
 }
 
@@ -45,9 +50,13 @@ impl MemoryStorage {
         if let Some(rank) = head.rank() {
             self.ready.entry(ready_key(head)).or_default().insert((rank, head.id));
         }
+        self.ended.extend(head.ended_at.map(|ended| (ended, head.id)));
     }
 
     fn unindex(&mut self, head: &RunHead) {
+        if let Some(ended) = head.ended_at {
+            self.ended.remove(&(ended, head.id));
+        }
         if let Some(key) = slot_key(head) {
             let key = (head.namespace.clone(), key.to_owned());
             if let Some(runs) = self.slots.get_mut(&key) {
@@ -70,13 +79,56 @@ impl MemoryStorage {
         }
     }
 
-    fn check(&self, write: &RunWrite<'_>) -> Result<(), StorageError> {
+    fn check(&self, write: &RunWrite<'_>, writes: &[RunWrite<'_>]) -> Result<(), StorageError> {
         let head = &write.run.head;
-        let taken = write.expected.is_none() && reference_key(head).and_then(|key| self.references.get(&key)).is_some();
+        let owner = reference_key(head).and_then(|key| self.references.get(&key));
+        let leaves = |owner: &RunId| writes.iter().any(|other| other.forget && other.run.head.id == *owner);
+        let taken = write.expected.is_none() && owner.is_some_and(|owner| !leaves(owner));
         if self.runs.get(&head.id).map(|run| run.version) != write.expected || taken {
             return Err(StorageError::Conflict(head.id));
         }
         Ok(())
+    }
+}
+
+impl MemoryStorage {
+    /// Removes a run with all that belongs to it.
+    fn forget(&mut self, head: &RunHead) {
+        self.runs.remove(&head.id);
+        self.unindex(head);
+        self.pages.remove(&head.id);
+        let own: Vec<_> = self.marks_of(head.id).cloned().collect();
+        for mark in &own {
+            self.marks.remove(mark);
+        }
+        if let Some(key) = reference_key(head) {
+            self.references.remove(&key);
+        }
+        if let Some(parent) = head.parent
+            && let Some(children) = self.children.get_mut(&parent)
+        {
+            children.remove(&head.id);
+            if children.is_empty() {
+                self.children.remove(&parent);
+            }
+        }
+    }
+
+    fn marks_of(&self, id: RunId) -> impl Iterator<Item = &(RunId, String)> {
+        self.marks.range((id, String::new())..).take_while(move |(run, _)| *run == id)
+    }
+
+    /// The runs of a namespace that fit, in the order of their ids.
+    fn fitting<'a>(
+        &'a self,
+        namespace: &'a Name,
+        filter: &'a RunFilter,
+    ) -> impl DoubleEndedIterator<Item = &'a RunHead> {
+        let (from, until) = filter.id_range();
+        let (from, until) = (from.unwrap_or(RunId::from_bits(0)), until.unwrap_or(RunId::from_bits(u128::MAX)));
+        // A range that ends before it begins is not accepted by the map.
+        let heads = self.runs.range(from..until.max(from)).map(|(_, run)| &run.head);
+        heads.filter(move |head| head.namespace == *namespace && filter.matches(head))
     }
 }
 
@@ -128,6 +180,41 @@ impl Reads for MemoryStorage {
         Ok(held.map(|(place, head)| (place, head.namespace.clone())).take(limit).collect())
     }
 
+    fn runs(&mut self, RunQuery { namespace, filter, page }: &RunQuery) -> Result<Vec<RunHead>, StorageError> {
+        let fitting = self.fitting(namespace, filter);
+        let part =
+            |heads: &mut dyn Iterator<Item = &RunHead>| heads.skip(page.offset).take(page.limit).cloned().collect();
+        Ok(match page.order {
+            RunOrder::OldestFirst => part(&mut fitting.filter(|head| page.after.is_none_or(|after| head.id > after))),
+            RunOrder::NewestFirst => {
+                part(&mut fitting.rev().filter(|head| page.after.is_none_or(|after| head.id < after)))
+            }
+        })
+    }
+
+    fn count(&mut self, namespace: &Name, filter: &RunFilter) -> Result<u64, StorageError> {
+        if filter.is_counted() {
+            let counts = stats_of(&self.workflows.list(namespace, None), filter.workflow.as_ref());
+            return Ok(counts.of_any(&filter.statuses));
+        }
+        Ok(self.fitting(namespace, filter).count() as u64)
+    }
+
+    fn workflows(&mut self, namespace: &Name, of: Option<(Source, &Name)>) -> Result<Vec<WorkflowUse>, StorageError> {
+        Ok(self.workflows.list(namespace, of))
+    }
+
+    fn ended(
+        &mut self,
+        until: Timestamp,
+        after: QueuedPlace,
+        limit: usize,
+    ) -> Result<Vec<(QueuedPlace, Name)>, StorageError> {
+        let later = self.ended.range((Bound::Excluded(after), Bound::Unbounded));
+        let places = later.take_while(|(ended, _)| *ended <= until).take(limit);
+        Ok(places.filter_map(|place| Some((*place, self.runs.get(&place.1)?.head.namespace.clone()))).collect())
+    }
+
     fn schedules(&mut self) -> &mut dyn ScheduleReads {
         &mut self.schedules
     }
@@ -135,10 +222,12 @@ impl Reads for MemoryStorage {
 
 impl Storage for MemoryStorage {
     fn commit(&mut self, writes: &[RunWrite<'_>], schedules: &[ScheduleWrite<'_>]) -> Result<(), StorageError> {
-        writes.iter().try_for_each(|write| self.check(write))?;
+        writes.iter().try_for_each(|write| self.check(write, writes))?;
         schedules.iter().try_for_each(|write| self.schedules.check(write))?;
         schedules.iter().for_each(|write| self.schedules.write(write));
-        for write in writes {
+        workflow_changes(writes, schedules).iter().for_each(|change| self.workflows.write(change));
+        writes.iter().filter(|write| write.forget).for_each(|write| self.forget(&write.run.head));
+        for write in writes.iter().filter(|write| !write.forget) {
             let head = &write.run.head;
             if let Some(before) = self.runs.insert(head.id, write.run.clone()) {
                 self.unindex(&before.head);
@@ -193,6 +282,6 @@ impl Storage for MemoryStorage {
     }
 
     fn last_id(&mut self) -> Result<Option<RunId>, StorageError> {
-        Ok(self.runs.keys().max().copied())
+        Ok(self.runs.keys().next_back().copied())
     }
 }

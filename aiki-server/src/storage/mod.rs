@@ -2,16 +2,19 @@
 //! questions that need an index. It decides nothing.
 
 mod error;
+mod listing;
 pub(crate) mod memory;
 mod schedule;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
 
-use aiki_core::name::{Name, WorkflowKey};
-use aiki_core::run::RunHead;
+use aiki_core::listing::{RunFilter, WorkflowUse};
+use aiki_core::name::{Name, Source, WorkflowKey};
+use aiki_core::run::{RunHead, RunStatus};
 use aiki_core::{ReadyRun, RunId, Timestamp};
 
 pub(crate) use error::StorageError;
+pub(crate) use listing::{RunQuery, WorkflowChange, workflow_changes};
 pub(crate) use schedule::{ScheduleKey, ScheduleQuery, ScheduleReads, ScheduleWrite, StoredSchedule};
 
 /// A run as it is stored.
@@ -47,6 +50,11 @@ pub(crate) struct RunWrite<'a> {
     pub(crate) marks: &'a [String],
     /// Pages below this number are not needed any more.
     pub(crate) drop_pages_below: Option<u32>,
+    /// The status of the stored row, `None` when there is none: [`workflow_changes`] counts by it.
+    pub(crate) was: Option<RunStatus>,
+    /// Removes the row with all that belongs to it, its pages and marks, instead of writing it. Comes before the
+    /// other writes of a commit: what the run was called by is free for them.
+    pub(crate) forget: bool,
 }
 
 /// A run that counts for a concurrency key: it is worked on, or was held back.
@@ -115,6 +123,26 @@ pub(crate) trait Reads: Send {
     /// Claimed runs of all namespaces by the end of their lease and id, at most `limit` from behind
     /// `after`.
     fn held(&mut self, after: QueuedPlace, limit: usize) -> Result<Vec<(QueuedPlace, Name)>, StorageError>;
+
+    /// The part of a list of runs that is asked for: runs of the namespace that fit the filter, in the order of their
+    /// ids, from behind `after` (a run that need not be there) and `offset` more, at most `limit`. Rows that cannot be
+    /// read are left out.
+    fn runs(&mut self, query: &RunQuery) -> Result<Vec<RunHead>, StorageError>;
+
+    /// How many runs of the namespace fit the filter.
+    fn count(&mut self, namespace: &Name, filter: &RunFilter) -> Result<u64, StorageError>;
+
+    /// The workflow versions of the namespace that were used, or those of one workflow, by source, name and version.
+    fn workflows(&mut self, namespace: &Name, of: Option<(Source, &Name)>) -> Result<Vec<WorkflowUse>, StorageError>;
+
+    /// Runs of all namespaces that ended at `until` or before, by their end and id, at most `limit` from behind
+    /// `after`.
+    fn ended(
+        &mut self,
+        until: Timestamp,
+        after: QueuedPlace,
+        limit: usize,
+    ) -> Result<Vec<(QueuedPlace, Name)>, StorageError>;
 
     /// Questions about schedules.
     fn schedules(&mut self) -> &mut dyn ScheduleReads;

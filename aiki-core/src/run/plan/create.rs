@@ -102,6 +102,7 @@ pub fn create(
         priority: request.priority,
         created_at: now,
         started_at: None,
+        ended_at: None,
         state: state.clone(),
         revision: 0,
         attempts: 1,

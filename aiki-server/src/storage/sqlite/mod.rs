@@ -6,17 +6,21 @@
 //! | `open.rs` | lock, checks, settings |
 //! | `schema.rs` | tables, indexes, migrations |
 //! | `read.rs` | questions |
+//! | `listing.rs` | lists of runs |
+//! | `workflows.rs` | the table of workflow versions |
 //! | `schedules.rs` | the table of schedules |
 //! | `write.rs` | the commit |
 //! | `checkpoint.rs` | moving the log into the database beside the lane |
 
 mod checkpoint;
+mod listing;
 mod lock;
 mod open;
 mod place;
 mod read;
 mod schedules;
 mod schema;
+mod workflows;
 mod write;
 
 use std::path::PathBuf;

@@ -1,10 +1,15 @@
 //! Questions to the database.
 
-use aiki_core::{Name, ReadyRun, RunId};
+use aiki_core::listing::{RunFilter, WorkflowUse};
+use aiki_core::name::Source;
+use aiki_core::run::RunHead;
+use aiki_core::{Name, ReadyRun, RunId, Timestamp};
 use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, Row, params};
 
-use super::{to_column, to_run_id, to_timestamp};
-use crate::storage::{LoadedRow, QueuedPlace, Reads, ReferenceKey, ScheduleReads, StorageError, StoredRun, ready_run};
+use super::{listing, to_column, to_run_id, to_timestamp, workflows};
+use crate::storage::{
+    LoadedRow, QueuedPlace, Reads, ReferenceKey, RunQuery, ScheduleReads, StorageError, StoredRun, ready_run,
+};
 
 /// A connection that reads.
 pub(super) struct SqliteReads(pub(super) Connection);
@@ -116,6 +121,27 @@ impl Reads for SqliteReads {
             held.push(((to_timestamp(row.get(0)?), to_run_id(&id)?), Name::new(row.get::<_, String>(2)?)));
         }
         Ok(held)
+    }
+
+    fn runs(&mut self, query: &RunQuery) -> Result<Vec<RunHead>, StorageError> {
+        listing::runs(&self.0, query)
+    }
+
+    fn count(&mut self, namespace: &Name, filter: &RunFilter) -> Result<u64, StorageError> {
+        listing::count(&self.0, namespace, filter)
+    }
+
+    fn workflows(&mut self, namespace: &Name, of: Option<(Source, &Name)>) -> Result<Vec<WorkflowUse>, StorageError> {
+        workflows::list(&self.0, namespace, of)
+    }
+
+    fn ended(
+        &mut self,
+        until: Timestamp,
+        after: QueuedPlace,
+        limit: usize,
+    ) -> Result<Vec<(QueuedPlace, Name)>, StorageError> {
+        listing::ended(&self.0, until, after, limit)
     }
 
     fn schedules(&mut self) -> &mut dyn ScheduleReads {

@@ -67,6 +67,56 @@ const MIGRATIONS: &[&str] = &[
     CREATE INDEX schedules_listed ON schedules (namespace, created_at, id);
     CREATE INDEX schedules_due ON schedules (due_at, id) WHERE due_at IS NOT NULL;
 ",
+    "
+    ALTER TABLE runs ADD COLUMN schedule TEXT;      -- the schedule that started it
+    ALTER TABLE runs ADD COLUMN ended_at INTEGER;   -- ms since the epoch; set while the run is ended
+    UPDATE runs SET schedule = json_extract(head, '$.schedule')
+        WHERE CASE WHEN json_valid(head) THEN json_extract(head, '$.schedule') IS NOT NULL END;
+    -- When they ended was not kept: they are kept as if they had ended now.
+    UPDATE runs SET ended_at = 1000 * CAST(strftime('%s', 'now') AS INTEGER)
+        WHERE status IN ('cancelled', 'completed', 'failed');
+    -- Changes when a run is created; the others of these change with its status, or never.
+    CREATE INDEX runs_workflow ON runs (namespace, source, name, id);
+    CREATE INDEX runs_status ON runs (namespace, status, id);
+    CREATE INDEX runs_schedule ON runs (schedule, id) WHERE schedule IS NOT NULL;
+    CREATE INDEX runs_ended ON runs (ended_at, id) WHERE ended_at IS NOT NULL;
+
+    -- One row per workflow version that was ever used, with its runs by status.
+    CREATE TABLE workflows (
+        namespace TEXT NOT NULL,
+        source TEXT NOT NULL,
+        name TEXT NOT NULL,
+        version_id TEXT NOT NULL,
+        first_seen_at INTEGER NOT NULL,   -- ms since the epoch
+        last_run BLOB,                    -- the newest run, which may be gone
+        scheduled INTEGER NOT NULL DEFAULT 0,
+        queued INTEGER NOT NULL DEFAULT 0,
+        running INTEGER NOT NULL DEFAULT 0,
+        paused INTEGER NOT NULL DEFAULT 0,
+        sleeping INTEGER NOT NULL DEFAULT 0,
+        awaiting_event INTEGER NOT NULL DEFAULT 0,
+        awaiting_retry INTEGER NOT NULL DEFAULT 0,
+        awaiting_child_workflow INTEGER NOT NULL DEFAULT 0,
+        stalled INTEGER NOT NULL DEFAULT 0,
+        cancelled INTEGER NOT NULL DEFAULT 0,
+        completed INTEGER NOT NULL DEFAULT 0,
+        failed INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (namespace, source, name, version_id)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO workflows
+        SELECT namespace, source, name, version_id,
+            coalesce(min(CASE WHEN json_valid(head) THEN json_extract(head, '$.created_at') END), 0), max(id),
+            sum(status = 'scheduled'), sum(status = 'queued'), sum(status = 'running'), sum(status = 'paused'),
+            sum(status = 'sleeping'), sum(status = 'awaiting_event'), sum(status = 'awaiting_retry'),
+            sum(status = 'awaiting_child_workflow'), sum(status = 'stalled'), sum(status = 'cancelled'),
+            sum(status = 'completed'), sum(status = 'failed')
+        FROM runs GROUP BY namespace, source, name, version_id;
+    INSERT INTO workflows (namespace, source, name, version_id, first_seen_at)
+        SELECT namespace, coalesce(json_extract(head, '$.workflow.source'), 'user'),
+            json_extract(head, '$.workflow.name'), json_extract(head, '$.workflow.versionId'), created_at
+        FROM schedules WHERE json_valid(head)
+        ON CONFLICT DO UPDATE SET first_seen_at = min(first_seen_at, excluded.first_seen_at);
+",
 ];
 
 /// The latest schema.

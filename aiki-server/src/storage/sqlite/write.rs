@@ -4,15 +4,18 @@ use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use aiki_core::listing::{RunFilter, WorkflowUse};
+use aiki_core::name::Source;
+use aiki_core::run::RunHead;
 use aiki_core::{Name, ReadyRun, RunId, Timestamp};
 use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::checkpoint::{Checkpointer, Written};
 use super::read::SqliteReads;
-use super::{schedules, to_column, to_run_id, to_timestamp};
+use super::{schedules, to_column, to_run_id, to_timestamp, workflows};
 use crate::storage::{
-    LoadedRow, QueuedPlace, Reads, ReadyQuery, ReferenceKey, RunWrite, ScheduleWrite, Slot, Storage, StorageError,
-    StoredRun, slot_key,
+    LoadedRow, QueuedPlace, Reads, ReadyQuery, ReferenceKey, RunQuery, RunWrite, ScheduleWrite, Slot, Storage,
+    StorageError, StoredRun, slot_key, workflow_changes,
 };
 
 /// SQLite's own limit of a file, in pages.
@@ -40,16 +43,24 @@ impl SqliteStorage {
 
 const INSERT: &str = "
     INSERT INTO runs (id, version, namespace, source, name, version_id, pool, reference_id,
-                      status, due_at, rank, pages, head, tail, parent, slot_key)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
+                      status, due_at, rank, pages, head, tail, parent, slot_key, schedule, ended_at)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)";
 
+/// SQLite writes the indexes of every column that is named here anew, also when it does not change: most writes do
+/// not change the status.
 const UPDATE: &str = "
-    UPDATE runs SET version = ?2, status = ?3, due_at = ?4, rank = ?5, pages = ?6, head = ?7, tail = ?8, slot_key = ?10
-    WHERE id = ?1 AND version = ?9";
+    UPDATE runs SET version = ?2, due_at = ?3, rank = ?4, pages = ?5, head = ?6, tail = ?7, slot_key = ?9
+    WHERE id = ?1 AND version = ?8";
+
+const MOVE: &str = "
+    UPDATE runs SET version = ?2, due_at = ?3, rank = ?4, pages = ?5, head = ?6, tail = ?7, slot_key = ?9,
+                    status = ?10, ended_at = ?11
+    WHERE id = ?1 AND version = ?8";
 
 struct Statements<'a> {
     insert: CachedStatement<'a>,
     update: CachedStatement<'a>,
+    moved: CachedStatement<'a>,
     page: CachedStatement<'a>,
     drop_pages: CachedStatement<'a>,
     mark: CachedStatement<'a>,
@@ -60,6 +71,7 @@ impl<'a> Statements<'a> {
         Ok(Self {
             insert: transaction.prepare_cached(INSERT)?,
             update: transaction.prepare_cached(UPDATE)?,
+            moved: transaction.prepare_cached(MOVE)?,
             page: transaction.prepare_cached("INSERT INTO history (run, page, entries) VALUES (?1, ?2, ?3)")?,
             drop_pages: transaction.prepare_cached("DELETE FROM history WHERE run = ?1 AND page < ?2")?,
             mark: transaction.prepare_cached("INSERT INTO marks (run, mark) VALUES (?1, ?2)")?,
@@ -76,10 +88,14 @@ impl<'a> Statements<'a> {
         let status = head.state.status().as_str();
         let version = to_column(*version);
         let slot = slot_key(head);
-        let written = match write.expected {
+        let ended = head.ended_at.map(|ended| to_column(ended.as_millis()));
+        let written = match write.expected.map(to_column) {
+            Some(expected) if write.was == Some(head.state.status()) => {
+                self.update.execute(params![id, version, due, rank, pages, text, tail, expected, slot])
+            }
             Some(expected) => {
-                let row = params![id, version, status, due, rank, pages, text, tail, to_column(expected), slot];
-                self.update.execute(row)
+                let row = params![id, version, due, rank, pages, text, tail, expected, slot, status, ended];
+                self.moved.execute(row)
             }
             None => {
                 let key = &head.workflow;
@@ -102,7 +118,9 @@ impl<'a> Statements<'a> {
                     text,
                     tail,
                     head.parent.map(|parent| parent.to_bytes()),
-                    slot
+                    slot,
+                    head.schedule.map(|schedule| schedule.to_string()),
+                    ended
                 ])
             }
         };
@@ -126,6 +144,20 @@ impl<'a> Statements<'a> {
         }
         Ok(text.len() + tail.len() + write.spilled.iter().map(String::len).sum::<usize>())
     }
+}
+
+/// Removes a row with all that belongs to it.
+fn forget(transaction: &Transaction<'_>, write: &RunWrite<'_>) -> Result<(), StorageError> {
+    let id = write.run.head.id.to_bytes();
+    let fence = write.expected.map(to_column);
+    let removed =
+        transaction.prepare_cached("DELETE FROM runs WHERE id = ?1 AND version = ?2")?.execute(params![id, fence])?;
+    if removed != 1 {
+        return Err(StorageError::Conflict(write.run.head.id));
+    }
+    transaction.prepare_cached("DELETE FROM history WHERE run = ?1")?.execute([id])?;
+    transaction.prepare_cached("DELETE FROM marks WHERE run = ?1")?.execute([id])?;
+    Ok(())
 }
 
 impl Reads for SqliteStorage {
@@ -157,6 +189,27 @@ impl Reads for SqliteStorage {
         self.reads.held(after, limit)
     }
 
+    fn runs(&mut self, query: &RunQuery) -> Result<Vec<RunHead>, StorageError> {
+        self.reads.runs(query)
+    }
+
+    fn count(&mut self, namespace: &Name, filter: &RunFilter) -> Result<u64, StorageError> {
+        self.reads.count(namespace, filter)
+    }
+
+    fn workflows(&mut self, namespace: &Name, of: Option<(Source, &Name)>) -> Result<Vec<WorkflowUse>, StorageError> {
+        self.reads.workflows(namespace, of)
+    }
+
+    fn ended(
+        &mut self,
+        until: Timestamp,
+        after: QueuedPlace,
+        limit: usize,
+    ) -> Result<Vec<(QueuedPlace, Name)>, StorageError> {
+        self.reads.ended(until, after, limit)
+    }
+
     fn schedules(&mut self) -> &mut dyn crate::storage::ScheduleReads {
         &mut self.reads
     }
@@ -171,10 +224,17 @@ impl SqliteStorage {
         let transaction = self.reads.0.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut statements = Statements::prepare(&transaction)?;
         let mut written = Written { rows: writes.len() + changed.len(), bytes: 0 };
-        for write in writes {
+        let (forgotten, kept): (Vec<_>, Vec<_>) = writes.iter().partition(|write| write.forget);
+        for write in forgotten {
+            forget(&transaction, write)?;
+        }
+        for write in kept {
             written.bytes += statements.write(write)?;
         }
         drop(statements);
+        for change in workflow_changes(writes, changed) {
+            workflows::write(&transaction, &change)?;
+        }
         if !changed.is_empty() {
             let mut statements = schedules::Statements::prepare(&transaction)?;
             for write in changed {

@@ -1,0 +1,164 @@
+//! What several requests have in common.
+
+use aiki_core::failure::ErrorObject;
+use aiki_core::hash::InputHash;
+use aiki_core::name::{Name, Source};
+use aiki_core::retry::{DEFAULT_FACTOR, RetryStrategy};
+use aiki_core::run::status::{QueuedReason, RunStatus, ScheduledReason, TaskStatus};
+use aiki_core::run::{ConflictPolicy, Reference, RunOptions};
+use aiki_core::schedule::{OverlapPolicy, ScheduleStatus};
+use serde_json::value::RawValue;
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use super::request::request;
+use crate::read::{At, Fields, Invalid, Read, Str1, read_name};
+
+request! {
+    /// Names one run, task or schedule.
+    ById {
+        /// Its id. One that is no ULID belongs to nothing.
+        need id: Str1 = "id",
+    }
+
+    /// The hash of an input, and those of the same input by older hashers.
+    Hashes {
+        /// The hash.
+        need value: Str1 = "value",
+        /// Hashes that count as equal.
+        may deprecated: Vec<Str1> = "deprecatedValues",
+    }
+
+    /// The order of a list.
+    Sort {
+        /// Which way.
+        may order: Order = "order",
+    }
+}
+
+impl Hashes {
+    /// The hash, and those that count as equal.
+    pub fn into_parts(self) -> (InputHash, Vec<InputHash>) {
+        let hash = |text: Str1| InputHash::from(text.into_string());
+        (hash(self.value), self.deprecated.into_iter().flatten().map(hash).collect())
+    }
+}
+
+/// Which way a list is sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// The smallest first.
+    Asc,
+    /// The largest first.
+    Desc,
+}
+
+impl Order {
+    fn as_str(self) -> &'static str {
+        match self {
+            Order::Asc => "asc",
+            Order::Desc => "desc",
+        }
+    }
+}
+
+fn overlap(policy: OverlapPolicy) -> &'static str {
+    match policy {
+        OverlapPolicy::Allow => "allow",
+        OverlapPolicy::Skip => "skip",
+        OverlapPolicy::CancelPrevious => "cancel_previous",
+    }
+}
+
+fn conflict(policy: ConflictPolicy) -> &'static str {
+    match policy {
+        ConflictPolicy::Error => "error",
+        ConflictPolicy::ReturnExisting => "return_existing",
+    }
+}
+
+macro_rules! names {
+    ($($type:ty: $all:expr, $name:expr;)*) => {
+        $(impl Read for $type {
+            fn read(raw: &RawValue, at: &At<'_>) -> Result<Self, Invalid> {
+                read_name(raw, at, $all, $name)
+            }
+        })*
+    };
+}
+
+names! {
+    RunStatus: RunStatus::ALL, RunStatus::as_str;
+    TaskStatus: TaskStatus::ALL, TaskStatus::as_str;
+    QueuedReason: QueuedReason::ALL, QueuedReason::as_str;
+    ScheduledReason: ScheduledReason::ALL, ScheduledReason::as_str;
+    Source: &[Source::User, Source::System], Source::as_str;
+    Order: &[Order::Asc, Order::Desc], Order::as_str;
+    ScheduleStatus: &[ScheduleStatus::Active, ScheduleStatus::Paused, ScheduleStatus::Inactive], ScheduleStatus::as_str;
+    OverlapPolicy: &[OverlapPolicy::Allow, OverlapPolicy::Skip, OverlapPolicy::CancelPrevious], overlap;
+    ConflictPolicy: &[ConflictPolicy::Error, ConflictPolicy::ReturnExisting], conflict;
+}
+
+impl Read for Name {
+    fn read(raw: &RawValue, at: &At<'_>) -> Result<Self, Invalid> {
+        String::read(raw, at).map(Name::from)
+    }
+}
+
+impl Read for Reference {
+    fn read(raw: &RawValue, at: &At<'_>) -> Result<Self, Invalid> {
+        let fields = Fields::open(raw, at)?;
+        let id = fields.need::<Str1>("id")?.into_string();
+        Ok(Self { id, conflict_policy: fields.may("conflictPolicy")?.unwrap_or_default() })
+    }
+}
+
+impl Read for RunOptions {
+    fn read(raw: &RawValue, at: &At<'_>) -> Result<Self, Invalid> {
+        let fields = Fields::open(raw, at)?;
+        Ok(Self { retry: fields.may("retry")?, pool: fields.may("pool")? })
+    }
+}
+
+/// Only the fields of the given type are looked at.
+impl Read for RetryStrategy {
+    fn read(raw: &RawValue, at: &At<'_>) -> Result<Self, Invalid> {
+        let fields = Fields::open(raw, at)?;
+        let whole = |key| fields.need::<NonZeroU64>(key).map(NonZeroU64::get);
+        let ms = |key| whole(key).map(Duration::from_millis);
+        let kind: String = fields.need("type")?;
+        match kind.as_str() {
+            "never" => Ok(Self::Never),
+            "fixed" => Ok(Self::fixed(whole("maxAttempts")?, ms("delayMs")?)),
+            "exponential" | "jittered" => {
+                let growing = if kind == "jittered" { Self::jittered } else { Self::exponential };
+                // A factor beyond u32 saturates: the second delay is 49 days or longer with it.
+                let factor = fields
+                    .may::<NonZeroU64>("factor")?
+                    .map_or(DEFAULT_FACTOR, |factor| u32::try_from(factor.get()).unwrap_or(u32::MAX));
+                let max_delay = fields.may::<NonZeroU64>("maxDelayMs")?;
+                let strategy = growing(whole("maxAttempts")?, ms("baseDelayMs")?).factor(factor);
+                Ok(match max_delay {
+                    Some(most) => strategy.max_delay(Duration::from_millis(most.get())),
+                    None => strategy,
+                })
+            }
+            _ => Err(fields.wrong("type", "one of never, fixed, exponential, jittered")),
+        }
+    }
+}
+
+/// The chain of causes is as long as the body may be deep.
+impl Read for ErrorObject {
+    fn read(raw: &RawValue, at: &At<'_>) -> Result<Self, Invalid> {
+        let fields = Fields::open(raw, at)?;
+        Ok(Self {
+            message: fields.need("message")?,
+            name: fields.need("name")?,
+            stack: fields.may("stack")?,
+            cause: fields.may::<ErrorObject>("cause")?.map(Box::new),
+            data: fields.may("data")?,
+        })
+    }
+}
