@@ -46,6 +46,8 @@ mod orphans;
 mod panic;
 #[cfg(feature = "http")]
 mod plain_client;
+#[cfg(feature = "program")]
+pub mod program;
 mod readers;
 mod record;
 mod retention;

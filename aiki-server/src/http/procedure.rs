@@ -22,7 +22,7 @@ type Handler = Arc<dyn Fn(LocalClient, &Caller, Option<&RawValue>) -> Result<Ans
 /// One procedure.
 pub(crate) struct Procedure {
     pub(super) name: &'static str,
-    role: Role,
+    pub(super) role: Role,
     handler: Handler,
 }
 
