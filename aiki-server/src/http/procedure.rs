@@ -22,7 +22,7 @@ type Handler = Arc<dyn Fn(LocalClient, &Caller, Option<&RawValue>) -> Result<Ans
 /// One procedure.
 pub(crate) struct Procedure {
     pub(super) name: &'static str,
-    role: Role,
+    pub(super) role: Role,
     handler: Handler,
 }
 
@@ -56,7 +56,6 @@ where
 }
 
 /// Makes a procedure of this implementation's own. As [`contract`], with an input that serde reads.
-#[allow(dead_code, reason = "for the group `native`")]
 pub(crate) fn native<In, Out, F, Fut>(name: &'static str, role: Role, call: F) -> Procedure
 where
     In: DeserializeOwned + 'static,
