@@ -164,3 +164,59 @@ impl Read for ErrorObject {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read<T: Read>(text: &str) -> Result<T, String> {
+        let raw = RawValue::from_string(text.to_owned()).unwrap();
+        T::read(&raw, &At::ROOT).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_retry_strategy_has_the_fields_of_its_type() {
+        let most =
+            r#"{"type":"exponential","maxAttempts":9007199254740991,"baseDelayMs":1,"factor":3.0,"delayMs":"x"}"#;
+        let expected = RetryStrategy::exponential((1 << 53) - 1, Duration::from_millis(1)).factor(3);
+        assert_eq!(read(most), Ok(expected));
+        assert_eq!(read(r#"{"type":"never","maxAttempts":0}"#), Ok(RetryStrategy::Never));
+        for (text, place) in [
+            (r#"["fixed",1,1]"#, "the input"),
+            (r#"{"type":"fixed","maxAttempts":0,"delayMs":1}"#, "`maxAttempts`"),
+            (r#"{"type":"fixed","maxAttempts":1,"delayMs":0}"#, "`delayMs`"),
+            (r#"{"type":"fixed","maxAttempts":1}"#, "`delayMs`"),
+            (r#"{"type":"jittered","maxAttempts":1,"baseDelayMs":1,"maxDelayMs":null}"#, "`maxDelayMs`"),
+            (r#"{"type":"jittered","maxAttempts":1,"baseDelayMs":1,"factor":1.5}"#, "`factor`"),
+            (r#"{"type":"linear"}"#, "`type`"),
+            (r#"{"maxAttempts":1}"#, "`type`"),
+        ] {
+            let error = read::<RetryStrategy>(text).unwrap_err();
+            assert!(error.starts_with(place), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn nobody_could_ask_for_a_pool_without_a_name() {
+        assert_eq!(read(r#"{"pool":"eu","more":null}"#), Ok(RunOptions { retry: None, pool: Some("eu".into()) }));
+        for text in [r#"{"pool":""}"#, r#"{"pool":null}"#, r#"{"pool":1}"#] {
+            assert!(read::<RunOptions>(text).unwrap_err().starts_with("`pool`"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_error_is_read_with_its_causes_and_without_nulls() {
+        let text = r#"{"message":"","name":"A","cause":{"message":"b","name":"B","stack":"s"},"more":1}"#;
+        let error: ErrorObject = read(text).unwrap();
+        assert_eq!(error.cause.unwrap().stack.as_deref(), Some("s"));
+        for (text, place) in [
+            (r#"{"message":"m"}"#, "`name`"),
+            (r#"{"message":"m","name":"n","stack":null}"#, "`stack`"),
+            (r#"{"message":"m","name":"n","cause":{"message":1,"name":"n"}}"#, "`cause.message`"),
+            (r#""broken""#, "the input"),
+        ] {
+            let error = read::<ErrorObject>(text).unwrap_err();
+            assert!(error.starts_with(place), "{text}: {error}");
+        }
+    }
+}
