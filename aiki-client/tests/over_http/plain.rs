@@ -45,7 +45,7 @@ async fn a_worker_runs_tasks_sleeps_events_and_children_by_the_plain_contract() 
         let tried = Arc::clone(&counting);
         async move {
             match tried.fetch_add(1, Ordering::SeqCst) {
-                0 => Err(Failure::new("not yet")),
+                0 => Err(Failure::new("Hiccup", "not yet")),
                 _ => Ok(a + b),
             }
         }
@@ -82,12 +82,13 @@ async fn a_worker_runs_tasks_sleeps_events_and_children_by_the_plain_contract() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failure_and_a_wait_that_times_out_are_told_by_the_plain_contract() {
     const GO: Event<u32> = Event::new("go");
-    let break_down = Task::new("break", |_: TaskContext, (): ()| async move { Err::<(), _>(Failure::new("broken")) });
+    let break_down =
+        Task::new("break", |_: TaskContext, (): ()| async move { Err::<(), _>(Failure::new("Broken", "broken")) });
     let whole = Workflow::new("whole")
         .version("1", move |run: Run, (): ()| {
             let break_down = break_down.clone();
             async move {
-                let late = run.event(&GO).timeout(30 * MS).await;
+                let late = run.event_within(&GO, 30 * MS).await;
                 assert!(late.is_err(), "nobody sends it");
                 break_down.start(&run, ()).await?;
                 Ok::<_, Failure>(())
