@@ -37,6 +37,7 @@ pub mod http;
 pub mod keys;
 mod lane;
 mod local_client;
+pub mod looking;
 #[cfg(feature = "http")]
 mod looks;
 mod measure;
@@ -45,6 +46,8 @@ mod orphans;
 mod panic;
 #[cfg(feature = "http")]
 mod plain_client;
+#[cfg(feature = "program")]
+pub mod program;
 mod readers;
 mod record;
 mod retention;

@@ -1,9 +1,7 @@
 //! The program `aiki-server`: serves the orchestrator over HTTP. `docs/operating.md` is its manual.
 
-mod program;
-
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    program::main()
+    aiki_server::program::main()
 }

@@ -6,4 +6,5 @@
 pub mod exchange;
 pub mod ledger;
 pub mod pipeline;
+pub mod program;
 pub mod redis;

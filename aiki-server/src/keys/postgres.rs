@@ -8,11 +8,13 @@ use postgres::{Client, Config, NoTls};
 
 use super::{KeyHash, KeyId, KeyStore, KeyStoreError, LIST_LIMIT, Row, StoredKey};
 
-/// Two servers that start at the same time would both make the table: one waits for the other.
+/// In a schema of its own: that of the runs is made and checked by their store, whoever comes first. Two programs
+/// that start at the same time would both make the table: one waits for the other.
 const TABLE: &str = "
     BEGIN;
     SELECT pg_advisory_xact_lock(4702958882610);
-    CREATE TABLE IF NOT EXISTS api_keys (
+    CREATE SCHEMA IF NOT EXISTS aiki_keys;
+    CREATE TABLE IF NOT EXISTS aiki_keys.api_keys (
         id TEXT NOT NULL PRIMARY KEY,
         hash TEXT NOT NULL UNIQUE,
         namespace TEXT NOT NULL,
@@ -46,7 +48,7 @@ impl PostgresKeys {
         })?;
         config.connect_timeout(CONNECT_TIMEOUT).application_name("aiki-keys");
         let mut client = connect(&config)?;
-        let there = client.query_one("SELECT to_regclass('api_keys') IS NOT NULL", &[]).map_err(failed)?;
+        let there = client.query_one("SELECT to_regclass('aiki_keys.api_keys') IS NOT NULL", &[]).map_err(failed)?;
         if !there.get::<_, bool>(0) {
             client.batch_execute(TABLE).map_err(failed)?;
         }
@@ -99,7 +101,7 @@ fn row(row: &postgres::Row) -> Row {
 
 impl KeyStore for PostgresKeys {
     fn add(&self, key: &StoredKey) -> Result<(), KeyStoreError> {
-        let sql = format!("INSERT INTO api_keys ({}) VALUES ($1, $2, $3, $4, $5, $6, $7)", Row::COLUMNS);
+        let sql = format!("INSERT INTO aiki_keys.api_keys ({}) VALUES ($1, $2, $3, $4, $5, $6, $7)", Row::COLUMNS);
         let (id, hash, expires_at) = (key.id.as_str(), key.hash.to_string(), key.expires_at.map(Row::time));
         let (namespace, role) = (key.namespace.as_str(), key.role.as_str());
         let (status, created_at) = (Row::status(key), Row::time(key.created_at));
@@ -114,24 +116,24 @@ impl KeyStore for PostgresKeys {
     }
 
     fn find(&self, hash: &KeyHash) -> Result<Option<StoredKey>, KeyStoreError> {
-        let sql = format!("SELECT {} FROM api_keys WHERE hash = $1", Row::COLUMNS);
+        let sql = format!("SELECT {} FROM aiki_keys.api_keys WHERE hash = $1", Row::COLUMNS);
         let found = self.with(|client| client.query_opt(&sql, &[&hash.to_string()]))?;
         found.map(|found| row(&found).into_key()).transpose()
     }
 
     fn list(&self) -> Result<Vec<StoredKey>, KeyStoreError> {
-        let sql = format!("SELECT {} FROM api_keys ORDER BY created_at, id LIMIT {LIST_LIMIT}", Row::COLUMNS);
+        let sql = format!("SELECT {} FROM aiki_keys.api_keys ORDER BY created_at, id LIMIT {LIST_LIMIT}", Row::COLUMNS);
         let rows = self.with(|client| client.query(&sql, &[]))?;
         rows.iter().map(|found| row(found).into_key()).collect()
     }
 
     fn revoke(&self, id: &KeyId) -> Result<bool, KeyStoreError> {
-        let sql = "UPDATE api_keys SET status = 'revoked' WHERE id = $1";
+        let sql = "UPDATE aiki_keys.api_keys SET status = 'revoked' WHERE id = $1";
         Ok(self.with(|client| client.execute(sql, &[&id.as_str()]))? > 0)
     }
 
     fn any(&self) -> Result<bool, KeyStoreError> {
-        let found = self.with(|client| client.query_one("SELECT EXISTS (SELECT 1 FROM api_keys)", &[]))?;
+        let found = self.with(|client| client.query_one("SELECT EXISTS (SELECT 1 FROM aiki_keys.api_keys)", &[]))?;
         Ok(found.get(0))
     }
 }

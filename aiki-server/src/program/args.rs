@@ -83,6 +83,10 @@ pub(crate) struct ServeFlags {
     /// Most entries of a run's history, beyond which the run fails [env: AIKI_HISTORY_LIMIT] [default: 50000]
     #[arg(long, value_name = "COUNT")]
     pub(crate) history_limit: Option<String>,
+    /// How long ended runs are kept, such as 30d; with their history they are forgotten then [env:
+    /// AIKI_RETENTION] [default: for ever]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) retention: Option<String>,
     /// Most connections at the same time; further ones wait to be accepted [env: AIKI_MAX_CONNECTIONS]
     /// [default: 10000]
     #[arg(long, value_name = "COUNT")]

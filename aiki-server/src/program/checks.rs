@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aiki_server::Server;
+use crate::Server;
 use aiki_subscriber_redis::RedisPublisher;
 use tokio::sync::watch;
 use tokio::time::Instant;

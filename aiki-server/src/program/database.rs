@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use aiki_server::keys::{KeyStore, MemoryKeys, SqliteKeys};
-use aiki_server::{Server, ServerBuilder};
+use crate::keys::{KeyStore, MemoryKeys, SqliteKeys};
+use crate::{Server, ServerBuilder};
 
 use super::exit::Failure;
 use super::secret::redacted;
@@ -48,7 +48,7 @@ impl Database {
             Self::Memory => Arc::new(MemoryKeys::default()),
             Self::Sqlite(path) => Arc::new(SqliteKeys::open(path)?),
             #[cfg(feature = "postgres")]
-            Self::Postgres(url) => Arc::new(aiki_server::keys::PostgresKeys::open(url)?),
+            Self::Postgres(url) => Arc::new(crate::keys::PostgresKeys::open(url)?),
             #[cfg(not(feature = "postgres"))]
             Self::Postgres(_) => return Err(Failure::usage("this build of aiki-server has no Postgres store")),
         })

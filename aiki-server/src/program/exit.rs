@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use aiki_server::ServerStartError;
-use aiki_server::keys::KeyStoreError;
+use crate::ServerStartError;
+use crate::keys::KeyStoreError;
 
 /// As `--help` lists them.
 pub(crate) const TABLE: &str = "\

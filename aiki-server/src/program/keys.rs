@@ -4,10 +4,10 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::http::Role;
+use crate::keys::{KeyId, KeyStore, KeyStoreError, LIST_LIMIT, NewKey, StoredKey};
 use aiki_core::{Clock, Name, Timestamp};
 use aiki_runtime::SystemClock;
-use aiki_server::http::Role;
-use aiki_server::keys::{KeyId, KeyStore, KeyStoreError, LIST_LIMIT, NewKey, StoredKey};
 
 use super::args::{CreateKey, DatabaseFlags, RevokeKey};
 use super::database::Database;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use aiki_server::http::ProcedureName;
+use crate::http::ProcedureName;
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
@@ -23,7 +23,7 @@ pub(crate) fn install() -> Result<PrometheusHandle, Failure> {
         .and_then(|builder| builder.set_buckets_for_metric(Matcher::Full("aiki_commit_requests".into()), BATCHES))
         .and_then(PrometheusBuilder::install_recorder)
         .map_err(|error| Failure::broken(format!("metrics cannot be recorded: {error}")))?;
-    aiki_server::describe_metrics();
+    crate::describe_metrics();
     Ok(handle)
 }
 

@@ -1,4 +1,5 @@
-//! What the binary does beside the library: configuration, logs, signals, health, keys.
+//! The program `aiki-server`: what it does beside the library. Configuration, logs, signals, health, keys.
+//! Here, and not in the binary, so that a binary of another name can be it as well.
 //!
 //! | file | what |
 //! |---|---|
@@ -37,8 +38,8 @@ use clap::error::ErrorKind;
 use args::{Cli, Command, KeysCommand};
 use exit::Failure;
 
-/// Runs the program; one line on stderr says why it could not.
-pub(crate) fn main() -> ExitCode {
+/// Runs the program with the arguments of the process, to its end. One line on stderr says why it could not.
+pub fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use aiki_server::http::Role;
-use aiki_server::keys::{Grant, Keyring, KeyringError};
+use crate::http::Role;
+use crate::keys::{Grant, Keyring, KeyringError};
 use axum::extract::{RawQuery, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::Server;
+use crate::http::RouterOptions;
+use crate::keys::{KeyStore, Keyring};
 use aiki_runtime::SystemClock;
-use aiki_server::Server;
-use aiki_server::http::RouterOptions;
-use aiki_server::keys::{KeyStore, Keyring};
 use aiki_subscriber_redis::RedisPublisher;
 use axum::Router;
 use axum::middleware::from_fn;
@@ -43,6 +43,9 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     let mut builder = settings.database.builder()?;
     if let Some(redis) = &redis {
         builder = builder.publisher(Arc::new(redis.clone()));
+    }
+    if let Some(keep) = settings.retention {
+        builder = builder.retention(keep.0);
     }
     let keys = open_keys(settings).await?;
     let server = builder.payload_limit(settings.payload_limit.0).history_limit(settings.history_limit).start().await?;

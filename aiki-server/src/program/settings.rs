@@ -32,6 +32,7 @@ pub(crate) const NAMES: &[&str] = &[
     "payload_limit",
     "redis",
     "redis_ca_file",
+    "retention",
 ];
 
 /// The effective configuration.
@@ -52,6 +53,8 @@ pub(crate) struct Settings {
     pub(crate) body_limit: Size,
     #[serde(deserialize_with = "from_text")]
     pub(crate) history_limit: u32,
+    #[serde(deserialize_with = "some_from_text")]
+    pub(crate) retention: Option<Span>,
     #[serde(deserialize_with = "from_text")]
     pub(crate) max_connections: usize,
     pub(crate) cors_origin: Origins,
@@ -73,6 +76,7 @@ impl Default for Settings {
             payload_limit: Size(1_000_000),
             body_limit: Size(4_000_000),
             history_limit: 50_000,
+            retention: None,
             max_connections: 10_000,
             cors_origin: Origins(vec!["http://localhost:9851".into()]),
             log_format: LogFormat::Text,
@@ -163,6 +167,7 @@ fn flags_of(flags: &ServeFlags) -> Texts {
     texts.set("payload_limit", flags.payload_limit.clone());
     texts.set("body_limit", flags.body_limit.clone());
     texts.set("history_limit", flags.history_limit.clone());
+    texts.set("retention", flags.retention.clone());
     texts.set("max_connections", flags.max_connections.clone());
     texts.set("cors_origin", Some(flags.cors_origin.join(",")).filter(|_| !flags.cors_origin.is_empty()));
     texts.set("log_format", flags.log_format.clone());
@@ -258,9 +263,10 @@ impl Settings {
             ("payload_limit", self.payload_limit.0 == 0),
             ("history_limit", self.history_limit == 0),
             ("max_connections", self.max_connections == 0),
+            ("retention", self.retention == Some(Span(std::time::Duration::ZERO))),
         ] {
             if zero {
-                return Err(Failure::usage(format!("{name} is 0: nothing could be done, give at least 1")));
+                return Err(Failure::usage(format!("{name} is 0: nothing could be done, give more")));
             }
         }
         // Beyond, tokio's semaphores end.
@@ -278,6 +284,7 @@ impl Settings {
             payload_limit = self.payload_limit.0,
             body_limit = self.body_limit.0,
             history_limit = self.history_limit,
+            retention = self.retention.map_or_else(|| "for ever".to_owned(), |keep| keep.to_string()),
             max_connections = self.max_connections,
             cors_origin = self.cors_origin.0.join(","),
             log_level = self.log_level,

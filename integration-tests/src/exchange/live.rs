@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 /// An answer that takes longer than this is a failure.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Goes with what was not recorded, so that the server's log tells it from the replay.
+const TRACE: &str = "x-trace-id";
+
 /// One live server.
 #[derive(Debug, Clone)]
 pub struct Live {
@@ -30,6 +33,8 @@ pub struct Call {
     pub credentials: Option<String>,
     /// The body.
     pub body: Option<String>,
+    /// Whether the runner itself wants to know.
+    pub own: bool,
 }
 
 /// What came back.
@@ -77,6 +82,9 @@ impl Live {
         if let Some(credentials) = &call.credentials {
             request = request.header(AUTHORIZATION, credentials);
         }
+        if call.own {
+            request = request.header(TRACE, "replay-exchanges");
+        }
         if let Some(body) = &call.body {
             request = request.body(body.clone());
         }
@@ -100,6 +108,7 @@ impl Live {
             content_type: Some("application/json".to_owned()),
             credentials: self.key.as_ref().map(|key| format!("Bearer {key}")),
             body: Some(json!({"json": input}).to_string()),
+            own: true,
         };
         let answer = self.send(&call).await.ok().filter(|answer| answer.status == 200)?;
         answer.body?.get_mut("json").map(Value::take)

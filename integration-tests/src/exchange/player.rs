@@ -198,6 +198,7 @@ impl<'a> Player<'a> {
             content_type: exchange.request_headers.get("content-type").cloned(),
             credentials: exchange.credentials(self.live.key()).or(own_key),
             body: body.filter(|text| !text.is_empty()),
+            own: false,
         })
     }
 

@@ -219,7 +219,8 @@ pub fn set_task_result(
         }
     };
     head.push(now, entry, entries);
-    if head.lease.is_some() {
+    // A plain worker finds the result when it next looks; it is not fenced by the claim.
+    if head.lease.is_some() && matches!(head.state, RunState::Running) && !head.plain {
         recover(head, now, entries);
     }
     // It got further.
