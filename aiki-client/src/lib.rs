@@ -13,6 +13,7 @@
 
 mod config;
 mod http;
+mod plain;
 mod redis;
 mod secret;
 

@@ -120,11 +120,6 @@ ulid_id! {
 }
 
 impl RunId {
-    /// Whether the bits are free in which ids of tasks and transitions have their ordinal.
-    pub fn is_whole_run(self) -> bool {
-        self.0 & ORDINAL_MASK == 0
-    }
-
     /// When the run was created, as far as its id tells: never before the runs created before it.
     pub fn created_at(self) -> Timestamp {
         Timestamp::from_millis((self.0 >> TIME_SHIFT) as u64)

@@ -14,7 +14,7 @@ use aiki_core::name::WorkflowKey;
 use aiki_core::run::export::RunExport;
 use aiki_core::run::plan::{CreateRun, RunCommand, TaskTarget};
 use aiki_core::run::record::{Signal, TransitionRecord};
-use aiki_core::run::{RunHead, RunStatus};
+use aiki_core::run::{ConflictPolicy, HIDDEN_REFERENCE, Reference, RunHead, RunStatus};
 use aiki_core::schedule::{ActivateSchedule, ScheduleFilter, ScheduleId, SchedulePage, ScheduleRecord, ScheduleStatus};
 use aiki_core::server_client::{
     ChildRun, ClaimOutcome, ClaimReady, ClaimRef, ClaimRuns, ClaimStatus, ClaimedRun, CreatedRun, RunView, SendEvent,
@@ -27,8 +27,8 @@ use async_trait::async_trait;
 
 use crate::measure::{self, Claimed};
 use crate::operation::{
-    ActivateScheduleOp, Cancel, CancelMany, Claim, ClaimAnswer, ClaimReadyRuns, Command, Create, Creation,
-    ReceiveEvent, Refresh, Release, SetScheduleStatus, SetTask, WriteReport,
+    ActivateScheduleOp, Cancel, CancelMany, Claim, ClaimAnswer, ClaimReadyRuns, Command, Create, ReceiveEvent, Refresh,
+    Release, SetScheduleStatus, SetTask, WriteReport,
 };
 use crate::server::Inner;
 use crate::storage::{ReferenceKey, ScheduleKey, ScheduleQuery, StoredRun};
@@ -121,15 +121,23 @@ impl LocalClient {
         Ok(runs)
     }
 
-    /// Creates a run, under the id that the caller proposes.
-    pub(crate) async fn create_run_as(
+    /// Creates a run, once for each key.
+    pub(crate) async fn create_run_once(
         &self,
-        id: Option<RunId>,
+        key: Option<String>,
         mut request: CreateRun,
-    ) -> Result<Creation, ServerError> {
+    ) -> Result<CreatedRun, ServerError> {
         request.trace = request.trace.or_else(|| self.trace.clone());
+        let hidden = |reference: &Reference| reference.id.starts_with(HIDDEN_REFERENCE);
+        if request.reference.as_ref().is_some_and(hidden) {
+            return Err(ServerError::Invalid("the reference id begins with a control character: give another".into()));
+        }
+        if let (None, Some(key)) = (&request.reference, key) {
+            let conflict_policy = ConflictPolicy::ReturnExisting;
+            request.reference = Some(Reference { id: format!("{HIDDEN_REFERENCE}{key}"), conflict_policy });
+        }
         validate::create(&request, self.server.payload_limit, self.server.clock.now())?;
-        self.server.lane.call(Create { namespace: self.namespace.clone(), request, id }).await
+        self.server.lane.call(Create { namespace: self.namespace.clone(), request }).await
     }
 
     /// Hands over an event, once for each key.
@@ -176,10 +184,7 @@ impl ServerClient for LocalClient {
     }
 
     async fn create_run(&self, request: CreateRun) -> Result<CreatedRun, ServerError> {
-        match self.create_run_as(None, request).await? {
-            Creation::Made(created) => Ok(created),
-            Creation::Stale(now) => Err(ServerError::Internal(format!("an id of the server's own was stale at {now}"))),
-        }
+        self.create_run_once(None, request).await
     }
 
     async fn get_run(&self, run: RunId) -> Result<RunRecord, ServerError> {

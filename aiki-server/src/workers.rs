@@ -27,6 +27,7 @@ struct Worker {
     serves: Option<(WorkerServes, Timestamp)>,
     news: Option<Arc<News>>,
     /// Its last question for ready runs, by the number that it gave it, and what it was answered.
+    #[cfg(feature = "http")]
     asked: Option<(u64, Vec<RunId>)>,
 }
 

@@ -26,7 +26,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let types = SubscriberTypes::of_client(&client_config)?;
     let client = aiki::connect(client_config).await?;
     let worker = types.worker(client, config)?.build()?;
-    worker.workflow_registry().add(&elsewhere::greeting()).add(&elsewhere::party());
+    worker.workflow_registry().add(elsewhere::greeting()).add(elsewhere::party());
 
     let stopping = worker.clone();
     tokio::spawn(async move {

@@ -21,6 +21,7 @@ use super::send::{GaveUp, Repeat, send};
 use super::session::{Dialect, Session};
 use super::waits::Waits;
 use crate::config::{ClientConfig, ConfigError};
+use crate::plain::{Claims, Plain};
 
 type TraceSource = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
@@ -42,15 +43,16 @@ type TraceSource = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 /// ```
 #[derive(Clone)]
 pub struct HttpClient {
-    pub(super) shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     trace: Option<TraceSource>,
 }
 
 /// What all clones share.
-pub(super) struct Shared {
+pub(crate) struct Shared {
     pub(super) io: Io,
     pub(super) session: Session,
     pub(super) waits: Waits,
+    pub(crate) claims: Claims,
     pub(super) creates: Arc<Batcher<CreateRun, CreatedRun>>,
     pub(super) reports: Arc<Batcher<Report, ReportReceipt>>,
     pub(super) events: Arc<Batcher<native::Sent, ()>>,
@@ -78,6 +80,7 @@ impl HttpClient {
             io,
             session: Session::new(namespace),
             waits: Waits::default(),
+            claims: Claims::default(),
             creates: native::creates(shared.clone()),
             reports: native::reports(shared.clone()),
             events: native::events(shared.clone()),
@@ -117,7 +120,7 @@ impl HttpClient {
 
     /// What the server speaks.
     pub(super) async fn dialect(&self) -> Result<Dialect, ServerError> {
-        if let Some(dialect) = self.shared.session.dialect() {
+        if let Some(dialect) = self.shared.session.dialect(!self.shared.claims.is_empty()) {
             return Ok(dialect);
         }
         let shared = Arc::clone(&self.shared);
@@ -144,6 +147,32 @@ impl HttpClient {
         self.shared.io.run(work).await
     }
 
+    /// How long a long poll may last.
+    pub(super) async fn max_wait(&self) -> Result<Duration, ServerError> {
+        Ok(match self.dialect().await? {
+            Dialect::Native { max_wait } => max_wait,
+            Dialect::Plain => Duration::ZERO,
+        })
+    }
+
+    /// How to speak to the server when it knows the plain contract only.
+    pub(super) async fn plain(&self) -> Result<Option<Plain>, ServerError> {
+        Ok((self.dialect().await? == Dialect::Plain).then(|| Plain::new(self.clone())))
+    }
+
+    /// Calls a procedure of the contract.
+    pub(crate) async fn post<A: DeserializeOwned + Send + 'static>(
+        &self,
+        procedure: &'static str,
+        body: String,
+        repeat: Repeat,
+        wait: Duration,
+    ) -> Result<A, GaveUp> {
+        let (shared, traceparent) = (Arc::clone(&self.shared), self.trace_context());
+        let work = async move { Ok(shared.send(procedure, body, repeat, wait, traceparent).await) };
+        self.shared.io.run(work).await.unwrap_or_else(|error| Err(GaveUp::refused(error)))
+    }
+
     pub(super) fn trace_parent(&self) -> Option<TraceParent> {
         self.trace.as_ref()?()?.parse().ok()
     }
@@ -157,7 +186,7 @@ impl HttpClient {
 impl Shared {
     /// What the server speaks.
     pub(super) async fn dialect(&self) -> Result<Dialect, ServerError> {
-        if let Some(dialect) = self.session.dialect() {
+        if let Some(dialect) = self.session.dialect(!self.claims.is_empty()) {
             return Ok(dialect);
         }
         let call = Negotiate { versions: vec![VERSION] };
@@ -206,7 +235,7 @@ impl Shared {
         answer
     }
 
-    pub(super) fn error(&self, gave_up: GaveUp) -> ServerError {
+    pub(crate) fn error(&self, gave_up: GaveUp) -> ServerError {
         gave_up.into_error(&self.exchange)
     }
 
@@ -217,15 +246,26 @@ impl Shared {
         wait: Duration,
         traceparent: Option<HeaderValue>,
     ) -> Result<C::Answer, GaveUp> {
-        let refuse =
-            |text: String| GaveUp { failure: Failure::Refused(ServerError::Invalid(text)), lost_before: false };
-        let body = serde_json::to_string(&Enveloped::new(call))
-            .map_err(|error| refuse(format!("{} cannot be written: {error}", C::PROCEDURE)))?;
+        let body = serde_json::to_string(&Enveloped::new(call)).map_err(|error| {
+            GaveUp::refused(ServerError::Invalid(format!("{} cannot be written: {error}", C::PROCEDURE)))
+        })?;
+        self.send(C::PROCEDURE, body, repeat, wait, traceparent).await
+    }
+
+    async fn send<A: DeserializeOwned>(
+        &self,
+        procedure: &'static str,
+        body: String,
+        repeat: Repeat,
+        wait: Duration,
+        traceparent: Option<HeaderValue>,
+    ) -> Result<A, GaveUp> {
         let timeout = wait + self.request_timeout;
-        let request = Request { procedure: C::PROCEDURE, body: body.into(), timeout, traceparent };
+        let request = Request { procedure, body: body.into(), timeout, traceparent };
         let answer = send(&self.exchange, &request, repeat, self.retry_for).await?;
         read(&answer.body).map_err(|error| {
-            refuse(format!("the answer to {} cannot be read ({error}): is the server newer?", C::PROCEDURE))
+            let text = format!("the answer to {procedure} cannot be read ({error}): is the server newer?");
+            GaveUp::refused(ServerError::Invalid(text))
         })
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aiki_core::ServerError;
-use aiki_wire::error::WireError;
+use aiki_wire::error::{ErrorCode, WireError};
 use aiki_wire::native::refused;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Certificate, Client, Response, StatusCode, Url, redirect};
@@ -45,6 +45,8 @@ pub(crate) enum Failure {
     Lost(String),
     /// The server refused it.
     Refused(ServerError),
+    /// The server refused it in the contract's terms.
+    Coded(ErrorCode, String),
     /// The server does not know the procedure.
     Missing,
 }
@@ -179,6 +181,11 @@ impl Exchange {
             | StatusCode::GATEWAY_TIMEOUT => Failure::Lost(said),
             StatusCode::NOT_FOUND if envelope.is_none() => Failure::Missing,
             _ => match envelope {
+                Some(ErrorEnvelope { json: WireError { code, message, data: None, .. } })
+                    if let Some(code) = ErrorCode::parse(&code) =>
+                {
+                    Failure::Coded(code, message)
+                }
                 Some(envelope) => Failure::Refused(refused(envelope.json)),
                 None => Failure::Refused(ServerError::Invalid(format!(
                     "{said}. Is `url` the address of an Aiki server, and nothing else in between?"

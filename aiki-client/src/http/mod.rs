@@ -19,3 +19,5 @@ mod session;
 mod waits;
 
 pub use client::HttpClient;
+pub(crate) use exchange::Failure;
+pub(crate) use send::{GaveUp, Repeat};

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use aiki_core::run::plan::CreateRun;
 use aiki_core::server_client::{CreatedRun, SendEvent};
-use aiki_core::{Report, ReportReceipt, ServerError};
-use aiki_wire::native::{Call, CreateOutcome, CreateRuns, NewRun, OneEvent, Outcome, Reports, SendEvents, refused};
+use aiki_core::{Clock, Report, ReportReceipt, ServerError};
+use aiki_runtime::{Entropy, SystemClock, SystemEntropy};
+use aiki_wire::native::{Call, CreateRuns, NewRun, OneEvent, Outcome, Reports, SendEvents};
 use reqwest::header::HeaderValue;
 
 use super::batch::Batcher;
@@ -14,9 +15,6 @@ use super::client::Shared;
 use super::exchange::Failure;
 use super::io::closed;
 use super::send::{GaveUp, Repeat};
-
-/// How often an id is proposed for one run: the server tells its time with each refusal.
-const PROPOSALS: usize = 3;
 
 /// One item of a batch with its caller's trace context.
 #[derive(Clone)]
@@ -34,7 +32,9 @@ pub(super) fn creates(shared: Weak<Shared>) -> Arc<Batcher<CreateRun, CreatedRun
         let shared = shared.upgrade();
         async move {
             let Some(shared) = shared else { return refuse_all(runs.len(), &closed()) };
-            create(&shared, runs).await
+            let runs = runs.into_iter().map(new_run).collect();
+            let answers = each(&shared, runs, None, |runs| CreateRuns { runs }).await;
+            answers.into_iter().map(|answer| answer.and_then(Outcome::into_result)).collect()
         }
     })
 }
@@ -81,34 +81,11 @@ fn refuse_all<T>(count: usize, error: &ServerError) -> Results<T> {
     (0..count).map(|_| Err(error.clone())).collect()
 }
 
-/// Creates runs under ids that the client proposes: asked again, the server finds what it made.
-async fn create(shared: &Arc<Shared>, runs: Vec<CreateRun>) -> Results<CreatedRun> {
-    let mut results: Vec<Option<Result<CreatedRun, ServerError>>> = runs.iter().map(|_| None).collect();
-    let mut left: Vec<usize> = (0..runs.len()).collect();
-    for _ in 0..PROPOSALS {
-        let proposed = left.iter().map(|at| NewRun { id: shared.session.propose(), run: runs[*at].clone() }).collect();
-        let answers = each(shared, proposed, None, |runs| CreateRuns { runs }).await;
-        let mut stale = Vec::new();
-        for (at, answer) in left.into_iter().zip(answers) {
-            results[at] = Some(match answer {
-                Ok(CreateOutcome::Ok(created)) => Ok(created),
-                Ok(CreateOutcome::Error(error)) => Err(refused(error)),
-                Ok(CreateOutcome::Stale { now }) => {
-                    if stale.is_empty() {
-                        shared.session.tell_time(now);
-                    }
-                    stale.push(at);
-                    Err(ServerError::Unavailable("the clocks of client and server run apart".into()))
-                }
-                Err(error) => Err(error),
-            });
-        }
-        left = stale;
-        if left.is_empty() {
-            break;
-        }
-    }
-    results.into_iter().map(|result| result.unwrap_or_else(|| Err(closed()))).collect()
+/// A run with a key of its own, where nothing else tells this start from the next one.
+pub(super) fn new_run(run: CreateRun) -> NewRun {
+    // Ascending, so that a store's index grows at its end.
+    let key = || format!("{:012x}{:016x}", SystemClock.now().as_millis(), SystemEntropy.next_u64());
+    NewRun { key: run.reference.is_none().then(key), run }
 }
 
 /// Sends items as one request, one answer for each. When the request as a whole is refused, one item of it may be
@@ -131,7 +108,9 @@ where
             let text = format!("{} answers for {count} items of {}", answers.len(), C::PROCEDURE);
             refuse_all(count, &ServerError::Internal(text))
         }
-        Err(GaveUp { failure: Failure::Refused(ServerError::Invalid(_)), .. }) if let Some(items) = alone => {
+        Err(GaveUp { failure: Failure::Refused(ServerError::Invalid(_)) | Failure::Coded(..), .. })
+            if let Some(items) = alone =>
+        {
             let mut results = Vec::with_capacity(count);
             for item in items {
                 let answer = shared.call_for(&call(vec![item]), Repeat::Safe, Duration::ZERO, None).await;

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use aiki_core::ServerError;
 use aiki_runtime::{Entropy, SystemEntropy};
+use aiki_wire::error::WireError;
+use aiki_wire::native::refused;
 use tokio::time::{Instant, sleep};
 
 use super::exchange::{Exchange, Failure, Request};
@@ -74,11 +76,17 @@ fn jittered(pause: Duration) -> Duration {
 }
 
 impl GaveUp {
+    /// By this side.
+    pub(crate) fn refused(error: ServerError) -> Self {
+        Self { failure: Failure::Refused(error), lost_before: false }
+    }
+
     /// What the caller is told.
     pub(crate) fn into_error(self, exchange: &Exchange) -> ServerError {
         let base = exchange.base();
         match self.failure {
             Failure::Refused(error) => error,
+            Failure::Coded(code, message) => refused(WireError::new(code, message)),
             Failure::Unsent { reason, .. } => {
                 ServerError::Unavailable(format!("{base} cannot be reached ({reason}): is the server up?"))
             }

@@ -1,11 +1,9 @@
-//! What was agreed with the server: the dialect, its limits, its time.
+//! What was agreed with the server: the dialect and its limits.
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use aiki_core::id::RunIdSource;
-use aiki_core::{Name, RunId, ServerError, Timestamp};
-use aiki_runtime::{Entropy, SystemEntropy};
+use aiki_core::{Name, ServerError};
 use aiki_wire::native::Negotiated;
 
 /// A server of the plain contract is asked after this time whether it has learned our procedures.
@@ -26,9 +24,6 @@ pub(crate) enum Dialect {
 #[derive(Debug, Default)]
 struct State {
     dialect: Option<(Dialect, Instant)>,
-    /// The server's time at a moment of ours.
-    time: Option<(Timestamp, Instant)>,
-    ids: RunIdSource,
 }
 
 /// What was agreed with one server.
@@ -58,10 +53,10 @@ impl Session {
         self.namespace.get().unwrap_or(&self.fallback)
     }
 
-    /// What was agreed, unless it is time to ask.
-    pub(super) fn dialect(&self) -> Option<Dialect> {
+    /// What was agreed, unless it is time to ask. While something is held under a dialect, it stays.
+    pub(super) fn dialect(&self, held: bool) -> Option<Dialect> {
         let (dialect, since) = self.state().dialect?;
-        let stale = dialect == Dialect::Plain && since.elapsed() > ASK_AGAIN;
+        let stale = dialect == Dialect::Plain && !held && since.elapsed() > ASK_AGAIN;
         (!stale).then_some(dialect)
     }
 
@@ -77,7 +72,6 @@ impl Session {
         }
         let dialect = Dialect::Native { max_wait: Duration::from_millis(answer.max_wait_ms.max(1)) };
         self.note(dialect);
-        self.tell_time(answer.now);
         Ok(dialect)
     }
 
@@ -88,21 +82,5 @@ impl Session {
     /// The server no longer knows what was agreed.
     pub(super) fn forget(&self) {
         self.state().dialect = None;
-    }
-
-    /// The server told its time just now.
-    pub(super) fn tell_time(&self, now: Timestamp) {
-        let mut state = self.state();
-        state.time = Some((now, Instant::now()));
-        // A clock that was set back starts a new sequence.
-        state.ids = RunIdSource::default();
-    }
-
-    /// An id for a new run, made by the server's time as far as it is known.
-    pub(super) fn propose(&self) -> Option<RunId> {
-        let mut state = self.state();
-        let (told, since) = state.time?;
-        let now = told.after(since.elapsed());
-        Some(state.ids.next(now, SystemEntropy.next_u64()))
     }
 }

@@ -9,7 +9,7 @@ use aiki_conformance::server::{Pass, as_claimed, claim, create, event, ready_req
 use aiki_core::run::RunStatus;
 use aiki_core::run::plan::RunCommand;
 use aiki_core::server_client::ClaimRuns;
-use aiki_core::{Client, Name, RunId, RunState, ServerClient, ServerError, Transition};
+use aiki_core::{Client, Name, RunId, RunState, ServerError, Transition};
 use aiki_server::Server;
 
 use crate::support::proxy::Proxy;

@@ -2,6 +2,7 @@
 
 mod conformance;
 mod faults;
+mod plain;
 mod refusals;
 mod support;
 mod worker;

@@ -10,6 +10,7 @@ use aiki_core::hash::input_hash;
 use aiki_core::run::plan::CreateRun;
 use aiki_core::{Client, Name, Payload, ServerClient, ServerError};
 use aiki_server::Server;
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use tokio::net::TcpListener;
 
@@ -151,13 +152,13 @@ async fn a_closed_client_says_so() {
 async fn the_callers_trace_context_is_sent() {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let hearing = Arc::clone(&heard);
-    let agreed = r#"{"json":{"version":1,"now":0,"namespace":"n","payloadLimit":1,"maxItems":1,"maxWaitMs":1}}"#;
+    let agreed = r#"{"json":{"version":1,"namespace":"n","payloadLimit":1,"maxItems":1,"maxWaitMs":1}}"#;
     let app = axum::Router::new().fallback(async move |uri: Uri, headers: HeaderMap| {
         if uri.path() == "/api/native/negotiateV1" {
-            return (StatusCode::OK, agreed);
+            return (StatusCode::OK, [(CONTENT_TYPE, "application/json")], agreed);
         }
         hearing.lock().unwrap().push(headers.get("traceparent").cloned());
-        (StatusCode::IM_A_TEAPOT, "short and stout")
+        (StatusCode::IM_A_TEAPOT, [(CONTENT_TYPE, "text/plain")], "short and stout")
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

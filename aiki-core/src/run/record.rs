@@ -420,7 +420,7 @@ impl RunRecord {
             state_transition_id: head.state_transition_id(),
             input: fold.input,
             input_hash: head.input_hash.clone(),
-            reference_id: head.reference_id.clone(),
+            reference_id: super::shown_reference(head.reference_id.as_ref()),
             schedule: head.schedule,
             options: head.options.clone(),
             priority: head.priority,

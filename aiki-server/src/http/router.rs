@@ -35,7 +35,8 @@ impl Server {
     /// The HTTP API, to be served by axum.
     pub fn router_with(&self, options: RouterOptions) -> Router {
         let bodies = Bodies::new(options.body_limit, options.bodies_limit, options.body_timeout);
-        let table = Table::new([contract::procedures(), native::procedures()]);
+        let table =
+            Table::new([contract::procedures(), if options.native { native::procedures() } else { Vec::new() }]);
         let api = Arc::new(Api { server: self.inner(), options, table, bodies, ids: RequestIds::new() });
         Router::new()
             .route("/health", any(async |method| only_get(method, r#"{"status":"ok"}"#)))

@@ -20,7 +20,7 @@ pub use claims::{ClaimAnswer, ClaimReadyRuns, ClaimRuns, Claimed, RefreshRuns, R
 pub use failure::{refusal, refused};
 pub use listing::{CountRuns, ExportRun, ExportedRun, ListRuns, ListWorkflowVersions, ListWorkflows, RunStats};
 pub use negotiate::{Negotiate, Negotiated};
-pub use outcome::{CreateOutcome, Outcome};
+pub use outcome::Outcome;
 pub use run::{RunData, RunDataError};
 pub use runs::{
     AwaitRuns, Awaited, CancelRun, CancelRuns, CommandRun, CreateRuns, GetRun, GetRunByReference, GetSignals,

@@ -1,6 +1,6 @@
 //! What a client asks first.
 
-use aiki_core::{Name, Timestamp};
+use aiki_core::Name;
 use serde::{Deserialize, Serialize};
 
 use super::call;
@@ -18,8 +18,6 @@ pub struct Negotiate {
 pub struct Negotiated {
     /// The version.
     pub version: u32,
-    /// The time by the server's clock.
-    pub now: Timestamp,
     /// The namespace that the caller's key belongs to.
     pub namespace: Name,
     /// The largest payload, in bytes.

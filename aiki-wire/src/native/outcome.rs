@@ -1,7 +1,6 @@
 //! The answer for one item of a batch.
 
-use aiki_core::server_client::CreatedRun;
-use aiki_core::{ServerError, Timestamp};
+use aiki_core::ServerError;
 use serde::{Deserialize, Serialize};
 
 use super::failure::refused;
@@ -28,19 +27,4 @@ impl<T> Outcome<T> {
             Outcome::Error(error) => Err(refused(error)),
         }
     }
-}
-
-/// The answer for one new run.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum CreateOutcome {
-    /// It is there.
-    Ok(CreatedRun),
-    /// No run was made: the proposed id is not of this time. `now` is the server's.
-    Stale {
-        /// The time by the server's clock.
-        now: Timestamp,
-    },
-    /// It was refused.
-    Error(WireError),
 }

@@ -13,15 +13,15 @@ use aiki_core::server_client::{ChildRun, CreatedRun, RunView, SendEvent};
 use aiki_core::time::millis;
 use serde::{Deserialize, Serialize};
 
-use super::{CreateOutcome, Outcome, RunData, call};
+use super::{Outcome, RunData, call};
 
 /// A new run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NewRun {
-    /// The id that it is to have. Asking again with the same id makes no second run.
+    /// Names the start, where the caller gave no reference id: asking again with the same key makes no second run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub id: Option<RunId>,
+    pub key: Option<String>,
     /// What is asked for.
     pub run: CreateRun,
 }
@@ -50,7 +50,7 @@ pub struct StartAndWait {
 #[serde(rename_all = "camelCase")]
 pub struct StartedAndWaited {
     /// What became of the start.
-    pub created: CreateOutcome,
+    pub created: Outcome<CreatedRun>,
     /// Where the run stands at the end of the wait; absent when there is no run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub view: Option<Outcome<RunView>>,
@@ -184,7 +184,7 @@ pub struct SendEvents {
     pub events: Vec<OneEvent>,
 }
 
-call!(CreateRuns, "createRuns" -> Vec<CreateOutcome>);
+call!(CreateRuns, "createRuns" -> Vec<Outcome<CreatedRun>>);
 call!(StartAndWait, "startAndWait" -> StartedAndWaited);
 call!(GetRun, "getRun" -> RunData);
 call!(GetRunByReference, "getRunByReference" -> RunData);
@@ -200,6 +200,6 @@ call!(SendEvents, "sendEvents" -> Vec<Outcome<()>>);
 impl StartedAndWaited {
     /// What became of the start.
     pub fn of(created: CreatedRun, view: Outcome<RunView>) -> Self {
-        Self { created: CreateOutcome::Ok(created), view: Some(view) }
+        Self { created: Outcome::Ok(created), view: Some(view) }
     }
 }

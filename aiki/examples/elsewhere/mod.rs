@@ -6,7 +6,7 @@ use aiki::ClientConfig;
 use aiki::prelude::*;
 
 /// The client's configuration: the file in `AIKI_CLIENT`, or the usual addresses of a machine of one's own.
-pub fn client_config() -> Result<ClientConfig, Box<dyn std::error::Error>> {
+pub(crate) fn client_config() -> Result<ClientConfig, Box<dyn std::error::Error>> {
     let text = match std::env::var("AIKI_CLIENT") {
         Ok(path) => std::fs::read_to_string(path)?,
         Err(_) => r#"{"url":"localhost:9090","redis":{"host":"localhost","port":6379,"db":0}}"#.to_owned(),
@@ -15,7 +15,7 @@ pub fn client_config() -> Result<ClientConfig, Box<dyn std::error::Error>> {
 }
 
 /// Greets, after a while.
-pub fn greeting() -> WorkflowVersion<String, String, Failure> {
+pub(crate) fn greeting() -> WorkflowVersion<String, String, Failure> {
     let greet =
         Task::new("greet", |_: TaskContext, name: String| async move { Ok::<_, Failure>(format!("Hello {name}")) })
             .retry(RetryStrategy::exponential(3, Duration::from_secs(1)));
@@ -29,7 +29,7 @@ pub fn greeting() -> WorkflowVersion<String, String, Failure> {
 }
 
 /// Greets everybody at a party, each by a run of their own.
-pub fn party() -> WorkflowVersion<Vec<String>, Vec<String>, Failure> {
+pub(crate) fn party() -> WorkflowVersion<Vec<String>, Vec<String>, Failure> {
     let greeting = greeting();
     Workflow::new("party").version("1.0.0", move |run: Run, names: Vec<String>| {
         let greeting = greeting.clone();

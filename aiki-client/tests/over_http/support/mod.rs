@@ -65,11 +65,20 @@ impl Served {
         Self::on(server, "127.0.0.1:0".parse().unwrap()).await
     }
 
+    /// With the procedures of the contract only.
+    pub async fn plain(server: &Server) -> Self {
+        Self::with(server, "127.0.0.1:0".parse().unwrap(), false).await
+    }
+
     pub async fn on(server: &Server, address: SocketAddr) -> Self {
+        Self::with(server, address, true).await
+    }
+
+    async fn with(server: &Server, address: SocketAddr, native: bool) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let listener = listener.into_std().unwrap();
-        let router = server.router_with(RouterOptions::default().authorize(Keys));
+        let router = server.router_with(RouterOptions::default().authorize(Keys).native(native));
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         runtime.spawn(async move { axum::serve(TcpListener::from_std(listener).unwrap(), router).await.unwrap() });
         Self { address, runtime: Some(runtime) }

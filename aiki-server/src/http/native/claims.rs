@@ -76,7 +76,7 @@ pub(super) async fn claim_ready(
 /// lapses.
 async fn granted(client: &LocalClient, row: StoredRun, lease: Duration) -> Option<Claimed> {
     let (run, epoch) = (row.head.id, row.head.epoch);
-    match super::runs::data(&client, row).await {
+    match super::runs::data(client, row).await {
         Ok(run) => Some(Claimed { run, epoch, lease, history_limit: client.server.history_limit }),
         Err(error) => {
             tracing::error!(%run, %error, "a claimed run cannot be read; it is tried again in {lease:?}");

@@ -1,14 +1,13 @@
 //! Runs: starting, reading, commanding.
 
 use aiki_core::run::record::Signal;
-use aiki_core::server_client::{ChildRun, SetTaskResult};
+use aiki_core::server_client::{ChildRun, CreatedRun, SetTaskResult};
 use aiki_core::{RunId, ServerError};
-use aiki_wire::native::{self, CreateOutcome, NewRun, OneEvent, Outcome, RunData, StartedAndWaited, TaskResult};
+use aiki_wire::native::{self, NewRun, OneEvent, Outcome, RunData, StartedAndWaited, TaskResult};
 use futures::future::join_all;
 
-use super::{outcome, server, told};
+use super::{outcome, server};
 use crate::local_client::LocalClient;
-use crate::operation::Creation;
 use crate::storage::StoredRun;
 use crate::validate;
 
@@ -20,17 +19,16 @@ pub(super) async fn data(client: &LocalClient, row: StoredRun) -> Result<RunData
 }
 
 /// All at the same time, so that they are one commit.
-pub(super) async fn create(client: LocalClient, call: native::CreateRuns) -> Result<Vec<CreateOutcome>, ServerError> {
+pub(super) async fn create(
+    client: LocalClient,
+    call: native::CreateRuns,
+) -> Result<Vec<Outcome<CreatedRun>>, ServerError> {
     validate::items("runs", call.runs.len())?;
     Ok(join_all(call.runs.into_iter().map(|run| create_one(&client, run))).await)
 }
 
-async fn create_one(client: &LocalClient, NewRun { id, run }: NewRun) -> CreateOutcome {
-    match client.create_run_as(id, run).await {
-        Ok(Creation::Made(created)) => CreateOutcome::Ok(created),
-        Ok(Creation::Stale(now)) => CreateOutcome::Stale { now },
-        Err(error) => CreateOutcome::Error(told(error)),
-    }
+async fn create_one(client: &LocalClient, NewRun { key, run }: NewRun) -> Outcome<CreatedRun> {
+    outcome(client.create_run_once(key, run).await)
 }
 
 pub(super) async fn start_and_wait(
@@ -38,12 +36,12 @@ pub(super) async fn start_and_wait(
     call: native::StartAndWait,
 ) -> Result<StartedAndWaited, ServerError> {
     match create_one(&client, call.run).await {
-        CreateOutcome::Ok(created) => {
+        Outcome::Ok(created) => {
             let timeout = call.timeout.min(native::MAX_WAIT);
             let view = server(&client).await_run(created.id, timeout).await;
             Ok(StartedAndWaited::of(created, outcome(view)))
         }
-        created => Ok(StartedAndWaited { created, view: None }),
+        refused => Ok(StartedAndWaited { created: refused, view: None }),
     }
 }
 

@@ -17,7 +17,6 @@ pub(super) async fn negotiate(client: LocalClient, call: native::Negotiate) -> R
     }
     Ok(Negotiated {
         version: native::VERSION,
-        now: client.server.clock.now(),
         namespace: server(&client).namespace().clone(),
         payload_limit: client.server.payload_limit,
         max_items: native::MAX_ITEMS,
