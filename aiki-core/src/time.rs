@@ -78,6 +78,59 @@ pub fn ceil_millis(duration: Duration) -> u64 {
     if duration.subsec_nanos().is_multiple_of(1_000_000) { whole } else { whole.saturating_add(1) }
 }
 
+/// Durations as whole milliseconds, rounded up, for `#[serde(with = "...")]`.
+pub mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::ceil_millis;
+
+    /// Writes a number of milliseconds.
+    ///
+    /// # Errors
+    /// The serializer's own.
+    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(ceil_millis(*duration))
+    }
+
+    /// Reads a number of milliseconds.
+    ///
+    /// # Errors
+    /// It is no whole number.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_millis)
+    }
+}
+
+/// The same for durations that may be absent; together with `#[serde(default)]`.
+pub mod optional_millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::ceil_millis;
+
+    /// Writes a number of milliseconds.
+    ///
+    /// # Errors
+    /// The serializer's own.
+    pub fn serialize<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        match duration {
+            Some(duration) => serializer.serialize_u64(ceil_millis(*duration)),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    /// Reads a number of milliseconds.
+    ///
+    /// # Errors
+    /// It is no whole number.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<u64>::deserialize(deserializer)?.map(Duration::from_millis))
+    }
+}
+
 /// Tells the time. Core never asks the operating system; whoever composes the program says how.
 pub trait Clock: Send + Sync + 'static {
     /// The current time.

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-#[cfg(feature = "http")]
 use std::time::Duration;
 
 use aiki_core::payload::DEFAULT_PAYLOAD_LIMIT;

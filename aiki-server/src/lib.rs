@@ -37,6 +37,7 @@ pub mod http;
 pub mod keys;
 mod lane;
 mod local_client;
+pub mod looking;
 #[cfg(feature = "http")]
 mod looks;
 mod measure;

@@ -27,8 +27,8 @@ use async_trait::async_trait;
 
 use crate::measure::{self, Claimed};
 use crate::operation::{
-    ActivateScheduleOp, Cancel, CancelMany, Claim, ClaimAnswer, ClaimReadyRuns, Command, Create, ReceiveEvent, Refresh,
-    Release, SetScheduleStatus, SetTask, WriteReport,
+    ActivateScheduleOp, Cancel, CancelMany, Claim, ClaimAnswer, ClaimReadyRuns, Command, Create, Creation,
+    ReceiveEvent, Refresh, Release, SetScheduleStatus, SetTask, WriteReport,
 };
 use crate::server::Inner;
 use crate::storage::{ReferenceKey, ScheduleKey, ScheduleQuery, StoredRun};
@@ -89,10 +89,73 @@ impl LocalClient {
         }
     }
 
-    fn view(&self, head: RunHead) -> RunView {
+    pub(crate) fn view(&self, head: RunHead) -> RunView {
         let ready = matches!(head.state, RunState::Queued { .. });
         let unserved = ready && !self.server.workers.serves(&head, self.server.clock.now());
         RunView { revision: head.revision, state: head.state, unserved }
+    }
+
+    /// Claims delivered runs; the rows as they are stored.
+    pub(crate) async fn claim_rows(&self, request: ClaimRuns) -> Result<Vec<ClaimAnswer>, ServerError> {
+        validate::worker(&request.worker)?;
+        validate::lease(request.lease)?;
+        validate::items("runs", request.runs.len())?;
+        let worker = request.worker.clone();
+        let claim = Claim { namespace: self.namespace.clone(), request, in_process: self.in_process };
+        let answers = self.server.lane.call(claim).await?;
+        self.seen(&worker);
+        Ok(answers)
+    }
+
+    /// Claims what is ready; the rows as they are stored.
+    pub(crate) async fn claim_ready_rows(&self, request: ClaimReady) -> Result<Vec<StoredRun>, ServerError> {
+        validate::worker(&request.worker)?;
+        validate::lease(request.lease)?;
+        validate::items("runs", request.limit)?;
+        validate::items("workflows", request.workflows.len())?;
+        validate::items("pools", request.pools.len())?;
+        let (worker, in_process) = (request.worker.clone(), self.in_process);
+        let (namespace, announcer) = (self.namespace.clone(), self.server.announcer.clone());
+        let runs = self.server.lane.call(ClaimReadyRuns { namespace, request, in_process, announcer }).await?;
+        self.seen(&worker);
+        Ok(runs)
+    }
+
+    /// Creates a run, under the id that the caller proposes.
+    pub(crate) async fn create_run_as(
+        &self,
+        id: Option<RunId>,
+        mut request: CreateRun,
+    ) -> Result<Creation, ServerError> {
+        request.trace = request.trace.or_else(|| self.trace.clone());
+        validate::create(&request, self.server.payload_limit, self.server.clock.now())?;
+        self.server.lane.call(Create { namespace: self.namespace.clone(), request, id }).await
+    }
+
+    /// Hands over an event, once for each key.
+    pub(crate) async fn send_event_once(&self, request: SendEvent, key: Option<String>) -> Result<(), ServerError> {
+        validate::event(&request.event, self.server.payload_limit)?;
+        key.iter().try_for_each(|key| validate::name("the event's key", key))?;
+        let (namespace, history_limit) = (self.namespace.clone(), self.server.history_limit);
+        self.server.lane.call(ReceiveEvent { namespace, request, key, history_limit, late: false }).await
+    }
+
+    /// The run with a reference id.
+    pub(crate) async fn find_by_reference(
+        &self,
+        workflow: &WorkflowKey,
+        reference_id: &str,
+    ) -> Result<RunId, ServerError> {
+        let key = ReferenceKey {
+            namespace: self.namespace.clone(),
+            workflow: workflow.clone(),
+            reference_id: reference_id.to_owned(),
+        };
+        let found = self.server.readers.read(move |store| store.by_reference(&[key])).await?;
+        found.first().copied().flatten().ok_or_else(|| ServerError::ReferenceNotFound {
+            workflow: workflow.clone(),
+            reference_id: reference_id.to_owned(),
+        })
     }
 
     fn seen(&self, worker: &Name) {
@@ -112,10 +175,11 @@ impl ServerClient for LocalClient {
         &self.namespace
     }
 
-    async fn create_run(&self, mut request: CreateRun) -> Result<CreatedRun, ServerError> {
-        request.trace = request.trace.or_else(|| self.trace.clone());
-        validate::create(&request, self.server.payload_limit, self.server.clock.now())?;
-        self.server.lane.call(Create { namespace: self.namespace.clone(), request }).await
+    async fn create_run(&self, request: CreateRun) -> Result<CreatedRun, ServerError> {
+        match self.create_run_as(None, request).await? {
+            Creation::Made(created) => Ok(created),
+            Creation::Stale(now) => Err(ServerError::Internal(format!("an id of the server's own was stale at {now}"))),
+        }
     }
 
     async fn get_run(&self, run: RunId) -> Result<RunRecord, ServerError> {
@@ -123,19 +187,7 @@ impl ServerClient for LocalClient {
     }
 
     async fn get_run_by_reference(&self, workflow: &WorkflowKey, reference_id: &str) -> Result<RunRecord, ServerError> {
-        let key = ReferenceKey {
-            namespace: self.namespace.clone(),
-            workflow: workflow.clone(),
-            reference_id: reference_id.to_owned(),
-        };
-        let found = self.server.readers.read(move |store| store.by_reference(&[key])).await?;
-        match found.first().copied().flatten() {
-            Some(run) => self.get_run(run).await,
-            None => Err(ServerError::ReferenceNotFound {
-                workflow: workflow.clone(),
-                reference_id: reference_id.to_owned(),
-            }),
-        }
+        self.get_run(self.find_by_reference(workflow, reference_id).await?).await
     }
 
     async fn await_run(&self, run: RunId, timeout: Duration) -> Result<RunView, ServerError> {
@@ -192,16 +244,8 @@ impl ServerClient for LocalClient {
     }
 
     async fn claim_runs(&self, request: ClaimRuns) -> Result<Vec<ClaimOutcome>, ServerError> {
-        validate::worker(&request.worker)?;
-        validate::lease(request.lease)?;
-        validate::items("runs", request.runs.len())?;
-        let (worker, lease) = (request.worker.clone(), request.lease);
-        let answers = self
-            .server
-            .lane
-            .call(Claim { namespace: self.namespace.clone(), request, in_process: self.in_process })
-            .await?;
-        self.seen(&worker);
+        let lease = request.lease;
+        let answers = self.claim_rows(request).await?;
         let mut outcomes = Vec::with_capacity(answers.len());
         for answer in answers {
             outcomes.push(match answer {
@@ -225,19 +269,8 @@ impl ServerClient for LocalClient {
     }
 
     async fn claim_ready(&self, request: ClaimReady) -> Result<Vec<ClaimedRun>, ServerError> {
-        validate::worker(&request.worker)?;
-        validate::lease(request.lease)?;
-        validate::items("runs", request.limit)?;
-        validate::items("workflows", request.workflows.len())?;
-        validate::items("pools", request.pools.len())?;
-        let (worker, lease) = (request.worker.clone(), request.lease);
-        let (namespace, announcer) = (self.namespace.clone(), self.server.announcer.clone());
-        let runs = self
-            .server
-            .lane
-            .call(ClaimReadyRuns { namespace, request, in_process: self.in_process, announcer })
-            .await?;
-        self.seen(&worker);
+        let lease = request.lease;
+        let runs = self.claim_ready_rows(request).await?;
         let mut claimed = Vec::with_capacity(runs.len());
         for run in runs {
             claimed.extend(self.granted(run, lease).await);
@@ -281,9 +314,7 @@ impl ServerClient for LocalClient {
     }
 
     async fn send_event(&self, request: SendEvent) -> Result<(), ServerError> {
-        validate::event(&request.event, self.server.payload_limit)?;
-        let (namespace, history_limit) = (self.namespace.clone(), self.server.history_limit);
-        self.server.lane.call(ReceiveEvent { namespace, request, history_limit, late: false }).await
+        self.send_event_once(request, None).await
     }
 
     async fn cancel_runs(&self, runs: &[RunId]) -> Result<Vec<RunId>, ServerError> {

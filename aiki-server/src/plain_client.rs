@@ -72,7 +72,7 @@ impl LocalClient {
     pub(crate) async fn send_plain_event(&self, request: SendEvent) -> Result<(), ServerError> {
         validate::event(&request.event, self.server.payload_limit)?;
         let (namespace, history_limit) = (self.namespace.clone(), self.server.history_limit);
-        self.server.lane.call(ReceiveEvent { namespace, request, history_limit, late: true }).await
+        self.server.lane.call(ReceiveEvent { namespace, request, key: None, history_limit, late: true }).await
     }
 
     /// The whole run, for a caller that may be about to say that it waits for an event.

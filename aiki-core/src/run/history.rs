@@ -228,6 +228,12 @@ pub fn parse(page: &str) -> impl Iterator<Item = Result<HistoryEntry, HistoryErr
     })
 }
 
+/// Reads the entries of a list: the lines of a page, or of several, as one JSON array.
+pub fn parse_list(list: &str) -> Result<Vec<HistoryEntry>, HistoryError> {
+    let wires: Vec<Wire<'_>> = serde_json::from_str(list).map_err(|error| HistoryError(error.to_string()))?;
+    wires.into_iter().map(TryInto::try_into).collect()
+}
+
 impl<'a> From<&'a HistoryEntry> for Wire<'a> {
     fn from(HistoryEntry { at, entry }: &'a HistoryEntry) -> Self {
         let mut wire = Wire {

@@ -1,5 +1,7 @@
 //! The whole of a run, as a worker replays it and as a caller reads it.
 
+use serde::{Deserialize, Serialize};
+
 use super::head::{RunHead, gives_up_tasks};
 use super::history::{Entry, HistoryEntry, ReceivedEvent};
 use super::options::RunOptions;
@@ -165,7 +167,8 @@ struct Fold {
 }
 
 /// Something that reached a run from outside.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "each variant says what its fields are")]
 pub enum Signal {
     /// An event.

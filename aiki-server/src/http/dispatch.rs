@@ -9,7 +9,7 @@ use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use tracing::{debug, error, warn};
 
-use super::body::Bodies;
+use super::body::{Bodies, Received};
 use super::call::{is_json, procedure_name};
 use super::caller::{AuthorizeError, Caller};
 use super::options::RouterOptions;
@@ -69,12 +69,15 @@ async fn answer(api: &Api, procedure: &Procedure, caller: Caller, request: Reque
     if head.method == Method::GET {
         return Err(Refusal::new(ErrorCode::MethodNotSupported, "send the call as POST"));
     }
-    let received = api.bodies.receive(&head.headers, body).await?;
+    let Received { bytes, room } = api.bodies.receive(&head.headers, body).await?;
     let input = match is_json(&head.headers) {
-        true => open_request(&received.bytes, api.options.depth_limit)?,
+        true => open_request(&bytes, api.options.depth_limit)?,
         false => None,
     };
+    drop(bytes);
     let client = LocalClient::for_others(Arc::clone(&api.server), caller.namespace.clone());
     let trace = head.headers.get(TRACE_PARENT).and_then(|value| value.to_str().ok()?.parse().ok());
-    procedure.call(client.within(trace), &caller, input).await
+    let answer = procedure.call(client.within(trace), &caller, input).await;
+    drop(room);
+    answer
 }

@@ -56,7 +56,6 @@ where
 }
 
 /// Makes a procedure of this implementation's own. As [`contract`], with an input that serde reads.
-#[allow(dead_code, reason = "for the group `native`")]
 pub(crate) fn native<In, Out, F, Fut>(name: &'static str, role: Role, call: F) -> Procedure
 where
     In: DeserializeOwned + 'static,
@@ -131,5 +130,29 @@ impl Table {
 
     pub(super) fn find(&self, name: &str) -> Option<&Procedure> {
         self.0.get(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::{contract, native};
+
+    #[test]
+    fn no_procedure_hides_another() {
+        let all: Vec<_> = [contract::procedures(), native::procedures()].into_iter().flatten().collect();
+        let count = all.len();
+        assert_eq!(Table::new([all]).0.len(), count);
+    }
+
+    #[test]
+    fn what_executes_runs_is_not_for_clients() {
+        let table = Table::new([contract::procedures()]);
+        let role = |name| table.find(name).map(|procedure| procedure.role);
+        assert_eq!(role("workflowRun/claimReadyV1"), Some(Role::Worker));
+        assert_eq!(role("task/transitionStateV1"), Some(Role::Worker));
+        assert_eq!(role("task/setStateV1"), Some(Role::Admin));
+        assert_eq!(role("workflowRun/getByIdV1"), Some(Role::Client));
+        assert_eq!(table.0.len(), 28, "the contract has 28 procedures");
     }
 }

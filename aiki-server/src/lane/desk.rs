@@ -231,6 +231,14 @@ impl<'a> Desk<'a> {
         Ok(answer)
     }
 
+    /// Whether there is a run with this id, in whichever namespace.
+    pub(crate) fn is_taken(&mut self, id: RunId) -> Result<bool, ServerError> {
+        match self.fetch(&mut vec![id])? {
+            Some(damage) => Err(damage.into()),
+            None => Ok(self.runs.contains_key(&id)),
+        }
+    }
+
     /// Puts a new run on the desk.
     pub(crate) fn create(&mut self, head: RunHead, entries: &[HistoryEntry]) {
         let id = head.id;

@@ -118,5 +118,5 @@ pub(super) fn create(reference: &str) -> Create {
     let reference = Some(Reference { id: reference.into(), conflict_policy: Default::default() });
     let key = WorkflowKey::user("w", "1");
     let request = CreateRun { reference, ..CreateRun::new(key, None, input_hash(None).unwrap()) };
-    Create { namespace: Name::new("n"), request }
+    Create { namespace: Name::new("n"), request, id: None }
 }

@@ -28,7 +28,7 @@ pub(crate) use cancel::Cancel;
 pub(crate) use claim::{Claim, ClaimAnswer};
 pub(crate) use claim_ready::ClaimReadyRuns;
 pub(crate) use control::{CancelMany, Command, SetTask};
-pub(crate) use create::Create;
+pub(crate) use create::{Create, Creation};
 pub(crate) use due::Due;
 pub(crate) use event::ReceiveEvent;
 pub(crate) use orphans::TakeBackOrphans;

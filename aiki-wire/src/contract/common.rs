@@ -1,5 +1,8 @@
 //! What several requests have in common.
 
+use std::num::NonZeroU64;
+use std::time::Duration;
+
 use aiki_core::failure::ErrorObject;
 use aiki_core::hash::InputHash;
 use aiki_core::name::{Name, Source};
@@ -8,11 +11,9 @@ use aiki_core::run::status::{QueuedReason, RunStatus, ScheduledReason, TaskStatu
 use aiki_core::run::{ConflictPolicy, Reference, RunOptions};
 use aiki_core::schedule::{OverlapPolicy, ScheduleStatus};
 use serde_json::value::RawValue;
-use std::num::NonZeroU64;
-use std::time::Duration;
 
 use super::request::request;
-use crate::read::{At, Fields, Invalid, Read, Str1, read_name};
+use crate::read::{At, Fields, Invalid, Prose, Read, Str1, read_name};
 
 request! {
     /// Names one run, task or schedule.
@@ -32,7 +33,7 @@ request! {
     /// The order of a list.
     Sort {
         /// Which way.
-        may order: Order = "order",
+        need order: Order = "order",
     }
 }
 
@@ -100,9 +101,10 @@ names! {
     ConflictPolicy: &[ConflictPolicy::Error, ConflictPolicy::ReturnExisting], conflict;
 }
 
+/// The name of a pool. The contract lets it be empty; no worker can ask for such a pool.
 impl Read for Name {
     fn read(raw: &RawValue, at: &At<'_>) -> Result<Self, Invalid> {
-        String::read(raw, at).map(Name::from)
+        Str1::read(raw, at).map(Name::from)
     }
 }
 
@@ -154,9 +156,9 @@ impl Read for ErrorObject {
     fn read(raw: &RawValue, at: &At<'_>) -> Result<Self, Invalid> {
         let fields = Fields::open(raw, at)?;
         Ok(Self {
-            message: fields.need("message")?,
-            name: fields.need("name")?,
-            stack: fields.may("stack")?,
+            message: fields.need::<Prose>("message")?.0,
+            name: fields.need::<Prose>("name")?.0,
+            stack: fields.may::<Prose>("stack")?.map(|stack| stack.0),
             cause: fields.may::<ErrorObject>("cause")?.map(Box::new),
             data: fields.may("data")?,
         })

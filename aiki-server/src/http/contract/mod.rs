@@ -1,6 +1,7 @@
 //! The procedures of the contract.
 
 mod event;
+mod list;
 mod page;
 mod run_claim;
 mod run_read;
@@ -19,6 +20,7 @@ pub(super) fn procedures() -> Vec<Procedure> {
         contract("workflowRun/getByIdV1", Client, run_read::get),
         contract("workflowRun/getByReferenceIdV1", Client, run_read::get_by_reference),
         contract("workflowRun/getStateV1", Client, run_read::get_state),
+        contract("workflowRun/listV1", Client, list::runs),
         contract("workflowRun/listTransitionsV1", Client, run_read::list_transitions),
         contract("workflowRun/listChildRunsV1", Client, run_read::list_children),
         contract("workflowRun/hasTerminatedV1", Client, run_read::has_terminated),
@@ -41,5 +43,9 @@ pub(super) fn procedures() -> Vec<Procedure> {
         contract("schedule/pauseV1", Client, schedule::pause),
         contract("schedule/resumeV1", Client, schedule::resume),
         contract("schedule/deactivateV1", Client, schedule::deactivate),
+
+        contract("workflow/listV1", Client, list::workflows),
+        contract("workflow/listVersionsV1", Client, list::versions),
+        contract("workflow/getStatsV1", Client, list::stats),
     ]
 }

@@ -34,7 +34,7 @@ pub(super) async fn list_transitions(client: LocalClient, asked: ListTransitions
     let all = client.list_transitions(UnknownId::run(&asked.id)?).await?;
     let (page, total) = (Page::new(asked.limit, asked.offset), all.len() as u64);
     let all = all.into_iter();
-    let part = match asked.sort.and_then(|sort| sort.order) {
+    let part = match asked.sort.map(|sort| sort.order) {
         Some(Order::Asc) => page.of(all),
         Some(Order::Desc) | None => page.of(all.rev()),
     };
