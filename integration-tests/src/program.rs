@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long anything may take.
@@ -48,6 +49,7 @@ pub fn refused(binary: &str, arguments: &[&str]) -> (i32, String) {
 pub struct Program {
     process: Child,
     log: Arc<Mutex<String>>,
+    collector: Option<JoinHandle<()>>,
     address: SocketAddr,
 }
 
@@ -70,13 +72,13 @@ impl Program {
     pub fn spawn(mut command: Command) -> Self {
         let mut process = command.stderr(Stdio::piped()).spawn().expect("the program starts");
         let log = Arc::default();
-        collect(process.stderr.take().expect("it is piped"), Arc::clone(&log));
+        let collector = collect(process.stderr.take().expect("it is piped"), Arc::clone(&log));
         let begun = Instant::now();
         loop {
             let text = read(&log);
             let serving = text.lines().find(|line| line.contains("serving"));
             if let Some(address) = serving.and_then(address_in) {
-                return Self { process, log, address };
+                return Self { process, log, collector: Some(collector), address };
             }
             let ended = process.try_wait().expect("it can be asked");
             assert!(ended.is_none() && begun.elapsed() < PATIENCE, "it does not serve ({ended:?}): {text}");
@@ -118,13 +120,17 @@ impl Program {
         self.process.try_wait().expect("it can be asked").is_none()
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and for its last words.
     ///
     /// # Panics
     /// When it does not end.
     pub fn ended(&mut self) -> ExitStatus {
         let process = &mut self.process;
-        eventually("the end of the program", || process.try_wait().expect("it can be asked"))
+        let status = eventually("the end of the program", || process.try_wait().expect("it can be asked"));
+        if let Some(collector) = self.collector.take() {
+            collector.join().expect("the log can be read");
+        }
+        status
     }
 
     /// Sends a request; answers status and body.
@@ -155,14 +161,14 @@ fn read(log: &Mutex<String>) -> String {
     log.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-fn collect(stderr: ChildStderr, log: Arc<Mutex<String>>) {
+fn collect(stderr: ChildStderr, log: Arc<Mutex<String>>) -> JoinHandle<()> {
     std::thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
             let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
             log.push_str(&line);
             log.push('\n');
         }
-    });
+    })
 }
 
 /// `... address=127.0.0.1:4321 ...`, or the same in JSON.

@@ -269,6 +269,43 @@ async fn readiness_tells_that_redis_is_away_and_that_it_is_back() {
 }
 
 #[test]
+fn what_happened_shows_in_the_metrics() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Program::start(BINARY, &["--database", &database(folder.path())]);
+    let new = r#"{"json":{"name":"w","versionId":"1","inputHash":{"value":"h"}}}"#;
+    let claim = r#"{"json":{"workflows":[{"source":"user","name":"w","versionId":"1"}],"limit":9}}"#;
+    let (status, body) = server.ask("POST", "/api/workflowRun/createV1", None, new);
+    assert_eq!(status, 200, "{body}");
+    let created: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    let ids = serde_json::json!({"json": {"ids": [created["json"]["id"]]}}).to_string();
+    assert_eq!(server.ask("POST", "/api/workflowRun/claimReadyV1", None, claim).0, 200);
+    assert_eq!(server.ask("POST", "/api/workflowRun/cancelByIdsV1", None, &ids).0, 200);
+    assert_eq!(server.ask("POST", "/api/made/up", None, "{}").0, 404);
+    let text = server.get("/metrics").1;
+    for line in [
+        "aiki_workflows_started_total 1",
+        "aiki_workflows_cancelled_total 1",
+        "aiki_claims_total{answer=\"granted\"} 1",
+        "aiki_requests_total{procedure=\"workflowRun/createV1\",status=\"200\"} 1",
+        "aiki_requests_total{procedure=\"none\",status=\"404\"} 1",
+        "aiki_connections 1",
+        "aiki_ready 1",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    }
+    for name in ["aiki_commits_total{outcome=\"written\"}", "aiki_commit_seconds_bucket", "aiki_commit_requests_sum"] {
+        assert!(text.contains(name), "{name}\n{text}");
+    }
+    assert!(!text.contains("made"), "what callers make up is no label\n{text}");
+    // The table of the documentation has every name.
+    let table = include_str!("../../docs/metrics.md");
+    let named = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).filter_map(|line| line.split(' ').next());
+    for name in named {
+        assert!(table.contains(&format!("| `{name}`")), "{name} is not in docs/metrics.md");
+    }
+}
+
+#[test]
 fn the_health_check_of_a_container_says_what_the_server_says() {
     let mut server = Program::start(BINARY, &["--database", "memory"]);
     let address = server.address().to_string();

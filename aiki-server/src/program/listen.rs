@@ -1,6 +1,5 @@
 //! Connections: taking them in, up to a limit, and letting them end.
 
-use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +33,7 @@ pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
     most: usize,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
     drain: Duration,
 ) -> Drained {
     let places = Arc::new(Semaphore::new(most));
@@ -71,7 +70,6 @@ pub(crate) async fn serve(
         }
     }
     drop(listener);
-    stop.mark_unchanged();
     let all = async { while connections.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(drain, all).await;
     let cut = connections.len();
@@ -89,13 +87,11 @@ async fn converse(stream: TcpStream, router: Router, mut stop: watch::Receiver<b
             .header_read_timeout(HEAD_TIMEOUT)
             .serve_connection(TokioIo::new(stream), service)
     );
-    let ended: Result<(), Option<Infallible>> = tokio::select! {
+    tokio::select! {
         // What went wrong with one connection is its client's business.
-        _ = &mut connection => Ok(()),
-        _ = stop.wait_for(|stop| *stop) => Err(None),
-    };
-    if ended.is_err() {
-        connection.as_mut().graceful_shutdown();
-        let _ = connection.await;
+        _ = &mut connection => return,
+        _ = stop.wait_for(|stop| *stop) => {}
     }
+    connection.as_mut().graceful_shutdown();
+    let _ = connection.await;
 }

@@ -39,6 +39,7 @@ pub(super) async fn await_runs(client: LocalClient, call: native::AwaitRuns) -> 
         biased;
         ended = ended(&mut watches, true) => ended,
         () = client.server.closed() => return Err(closed()),
+        () = client.server.draining() => return Ok(look(&client, &call.runs, false).await),
         () = tokio::time::sleep(timeout) => return Ok(look(&client, &call.runs, false).await),
     };
     if call.runs.len() > MANY {
