@@ -42,7 +42,8 @@ pub async fn list(
     now: Timestamp,
     out: &mut impl Write,
 ) -> Result<(), LookingError> {
-    let mut runs = client.list_runs(asked.filter).order(asked.order).page_size(asked.limit.saturating_add(1).min(MAX_PAGE));
+    let mut runs =
+        client.list_runs(asked.filter).order(asked.order).page_size(asked.limit.saturating_add(1).min(MAX_PAGE));
     if let Some(after) = asked.after {
         runs = runs.after(after);
     }
