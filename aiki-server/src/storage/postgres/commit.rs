@@ -11,15 +11,15 @@ use tokio_postgres::{Client, Error, Statement};
 
 use super::columns::{Id, to_column, to_page};
 use super::link::Session;
-use super::{describe, is_lost};
-use crate::storage::{RunWrite, ScheduleWrite, StorageError, slot_key};
+use super::{describe, is_lost, workflows};
+use crate::storage::{RunWrite, ScheduleWrite, StorageError, slot_key, workflow_changes};
 
-type Column = Box<dyn ToSql + Sync + Send>;
+pub(super) type Column = Box<dyn ToSql + Sync + Send>;
 
 /// One statement with an array for each of its columns.
-struct Rows {
-    sql: &'static str,
-    columns: Vec<Column>,
+pub(super) struct Rows {
+    pub(super) sql: &'static str,
+    pub(super) columns: Vec<Column>,
 }
 
 /// All that a transaction writes.
@@ -27,23 +27,35 @@ pub(super) struct Batch(Vec<Rows>);
 
 const INSERT: &str = "
     INSERT INTO runs (id, version, namespace, source, name, version_id, pool, reference_id, status, due_at, rank,
-                      parent, slot_key, owner, held_since, pages, head, tail)
+                      parent, slot_key, owner, held_since, pages, head, tail, schedule, ended_at)
     SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
                          $8::text[], $9::text[], $10::bigint[], $11::bigint[], $12::uuid[], $13::text[], $14::text[],
-                         $15::bigint[], $16::integer[], $17::text[], $18::text[])";
+                         $15::bigint[], $16::integer[], $17::text[], $18::text[], $19::uuid[], $20::bigint[])";
 
 const UPDATE: &str = "
     WITH changed AS (
         UPDATE runs r SET version = w.version, status = w.status, due_at = w.due_at, rank = w.rank,
                           slot_key = w.slot_key, owner = w.owner, held_since = w.held_since, pages = w.pages,
-                          head = w.head, tail = w.tail
+                          head = w.head, tail = w.tail, ended_at = w.ended_at
         FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::text[],
-                    $8::text[], $9::bigint[], $10::integer[], $11::text[], $12::text[])
-             AS w (id, expected, version, status, due_at, rank, slot_key, owner, held_since, pages, head, tail)
+                    $8::text[], $9::bigint[], $10::integer[], $11::text[], $12::text[], $13::bigint[])
+             AS w (id, expected, version, status, due_at, rank, slot_key, owner, held_since, pages, head, tail, ended_at)
         WHERE r.id = w.id AND r.version = w.expected
         RETURNING 1
     )
     SELECT fence((SELECT count(*) FROM changed), cardinality($1))";
+
+const DELETE: &str = "
+    WITH changed AS (
+        DELETE FROM runs r USING unnest($1::uuid[], $2::bigint[]) AS w (id, expected)
+        WHERE r.id = w.id AND r.version = w.expected
+        RETURNING 1
+    )
+    SELECT fence((SELECT count(*) FROM changed), cardinality($1))";
+
+const DELETE_PAGES: &str = "DELETE FROM history WHERE run = ANY($1::uuid[])";
+
+const DELETE_MARKS: &str = "DELETE FROM marks WHERE run = ANY($1::uuid[])";
 
 const INSERT_PAGES: &str = "
     INSERT INTO history (run, page, entries) SELECT * FROM unnest($1::uuid[], $2::integer[], $3::text[])";
@@ -103,11 +115,16 @@ impl Batch {
         note: Option<String>,
     ) -> Result<Self, StorageError> {
         let mut rows = Vec::new();
+        let changes = workflow_changes(writes, schedules);
         // In the order of their ids: two servers that write the same rows wait for each other, not crosswise.
         let mut writes: Vec<&RunWrite<'_>> = writes.iter().collect();
         writes.sort_unstable_by_key(|write| write.run.head.id);
+        let (forgotten, writes): (Vec<_>, Vec<_>) = writes.into_iter().partition(|write| write.forget);
         let (updates, inserts): (Vec<_>, Vec<_>) = writes.iter().copied().partition(|write| write.expected.is_some());
         rows.extend(fence_keys(counted));
+        if !forgotten.is_empty() {
+            rows.extend(forget_runs(&forgotten));
+        }
         if !updates.is_empty() {
             rows.push(update_runs(&updates)?);
         }
@@ -124,6 +141,8 @@ impl Batch {
         if !inserts.is_empty() {
             rows.push(insert_schedules(&inserts)?);
         }
+        // Last, because servers share these rows.
+        rows.extend(workflows::writes(changes));
         rows.extend(note.map(|note| Rows { sql: NOTIFY, columns: vec![Box::new(note)] }));
         Ok(Self(rows))
     }
@@ -175,6 +194,17 @@ fn refused(error: Error, at_the_end: bool) -> StorageError {
     }
 }
 
+/// Rows go with all that belongs to them.
+fn forget_runs(writes: &[&RunWrite<'_>]) -> [Rows; 3] {
+    let ids = || column(writes, |write| Id::from(write.run.head.id));
+    let expected = column(writes, |write| to_column(write.expected.unwrap_or_default()));
+    [
+        Rows { sql: DELETE, columns: vec![ids(), expected] },
+        Rows { sql: DELETE_PAGES, columns: vec![ids()] },
+        Rows { sql: DELETE_MARKS, columns: vec![ids()] },
+    ]
+}
+
 fn insert_runs(writes: &[&RunWrite<'_>]) -> Result<Rows, StorageError> {
     let heads = writes.iter().map(|write| json(&write.run.head)).collect::<Result<Vec<_>, _>>()?;
     let text = |of: fn(&RunHead) -> &str| column(writes, |write| of(&write.run.head).to_owned());
@@ -197,6 +227,8 @@ fn insert_runs(writes: &[&RunWrite<'_>]) -> Result<Rows, StorageError> {
         column(writes, |write| to_page(write.run.pages)),
         Box::new(heads),
         column(writes, |write| write.run.tail.clone()),
+        column(writes, |write| write.run.head.schedule.map(Id::from)),
+        column(writes, |write| ended(&write.run.head)),
     ];
     Ok(Rows { sql: INSERT, columns })
 }
@@ -216,8 +248,13 @@ fn update_runs(writes: &[&RunWrite<'_>]) -> Result<Rows, StorageError> {
         column(writes, |write| to_page(write.run.pages)),
         Box::new(heads),
         column(writes, |write| write.run.tail.clone()),
+        column(writes, |write| ended(&write.run.head)),
     ];
     Ok(Rows { sql: UPDATE, columns })
+}
+
+fn ended(head: &RunHead) -> Option<i64> {
+    head.ended_at.map(|ended| to_column(ended.as_millis()))
 }
 
 fn due(head: &RunHead) -> Option<i64> {

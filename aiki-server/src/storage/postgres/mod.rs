@@ -15,17 +15,20 @@
 //! | `write.rs` | the questions of the lane, and the commit |
 //! | `commit.rs` | the statements of a commit |
 //! | `schedules.rs` | the table of schedules |
+//! | `listing.rs`, `workflows.rs` | lists and statistics |
 //! | `peers.rs` | what servers tell each other |
 
 mod columns;
 mod commit;
 mod config;
 mod link;
+mod listing;
 mod open;
 mod peers;
 mod read;
 mod schedules;
 mod schema;
+mod workflows;
 mod write;
 
 use std::time::Duration;

@@ -2,13 +2,16 @@
 
 use std::collections::HashMap;
 
+use aiki_core::listing::{RunFilter, WorkflowUse};
+use aiki_core::name::Source;
+use aiki_core::run::RunHead;
 use aiki_core::{Name, ReadyRun, RunId, Timestamp};
 use tokio_postgres::{Error, Row};
 
 use super::columns::{Id, to_column, to_number, to_page, to_timestamp};
 use super::link::{Link, Session};
 use crate::storage::{
-    Holder, LoadedRow, QueuedPlace, Reads, ReferenceKey, ScheduleReads, StorageError, StoredRun, ready_run,
+    Holder, LoadedRow, QueuedPlace, Reads, ReferenceKey, RunQuery, ScheduleReads, StorageError, StoredRun, ready_run,
 };
 
 /// Rows of queued runs that are read at a time.
@@ -174,6 +177,27 @@ impl Reads for PostgresReads {
             };
             rows.iter().map(holder).collect()
         })
+    }
+
+    fn runs(&mut self, query: &RunQuery) -> Result<Vec<RunHead>, StorageError> {
+        self.list_runs(query)
+    }
+
+    fn count(&mut self, namespace: &Name, filter: &RunFilter) -> Result<u64, StorageError> {
+        self.count_runs(namespace, filter)
+    }
+
+    fn workflows(&mut self, namespace: &Name, of: Option<(Source, &Name)>) -> Result<Vec<WorkflowUse>, StorageError> {
+        super::workflows::list(&mut self.0, namespace, of)
+    }
+
+    fn ended(
+        &mut self,
+        until: Timestamp,
+        after: QueuedPlace,
+        limit: usize,
+    ) -> Result<Vec<(QueuedPlace, Name)>, StorageError> {
+        self.list_ended(until, after, limit)
     }
 
     fn schedules(&mut self) -> &mut dyn ScheduleReads {

@@ -31,6 +31,8 @@ const MIGRATIONS: &[&str] = &["
         slot_key text COLLATE \"C\",                -- set while the run counts for a concurrency key
         owner text COLLATE \"C\",                   -- the worker that holds it
         held_since bigint,                          -- ms since the epoch
+        schedule uuid,                              -- the schedule that started it
+        ended_at bigint,                            -- ms since the epoch; set while the run is ended
         pages integer NOT NULL,                     -- rows in history
         head text NOT NULL,                         -- JSON
         tail text NOT NULL                          -- the history behind its pages, one JSON entry per line
@@ -41,6 +43,10 @@ const MIGRATIONS: &[&str] = &["
     CREATE INDEX runs_ready ON runs (namespace, source, name, version_id, pool, rank, id) WHERE rank IS NOT NULL;
     CREATE INDEX runs_parent ON runs (parent, id) WHERE parent IS NOT NULL;
     CREATE INDEX runs_slot ON runs (namespace, slot_key) WHERE slot_key IS NOT NULL;
+    CREATE INDEX runs_workflow ON runs (namespace, source, name, id);
+    CREATE INDEX runs_status ON runs (namespace, status, id);
+    CREATE INDEX runs_schedule ON runs (schedule, id) WHERE schedule IS NOT NULL;
+    CREATE INDEX runs_ended ON runs (ended_at, id) WHERE ended_at IS NOT NULL;
     CREATE INDEX runs_held ON runs (namespace, owner) WHERE owner IS NOT NULL;
 
     CREATE TABLE history (
@@ -49,6 +55,28 @@ const MIGRATIONS: &[&str] = &["
         entries text NOT NULL,
         PRIMARY KEY (run, page)
     );
+
+    -- One row per workflow version that was ever used.
+    CREATE TABLE workflows (
+        namespace text COLLATE \"C\" NOT NULL,
+        source text COLLATE \"C\" NOT NULL,
+        name text COLLATE \"C\" NOT NULL,
+        version_id text COLLATE \"C\" NOT NULL,
+        first_seen_at bigint NOT NULL,              -- ms since the epoch
+        last_run uuid,                              -- the newest run, which may be gone
+        PRIMARY KEY (namespace, source, name, version_id)
+    ) WITH (fillfactor = 50);
+
+    -- How many of its runs are in which status.
+    CREATE TABLE workflow_runs (
+        namespace text COLLATE \"C\" NOT NULL,
+        source text COLLATE \"C\" NOT NULL,
+        name text COLLATE \"C\" NOT NULL,
+        version_id text COLLATE \"C\" NOT NULL,
+        status text COLLATE \"C\" NOT NULL,
+        runs bigint NOT NULL,
+        PRIMARY KEY (namespace, source, name, version_id, status)
+    ) WITH (fillfactor = 50);
 
     -- What a run is not to accept a second time.
     CREATE TABLE marks (

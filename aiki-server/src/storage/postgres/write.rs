@@ -3,6 +3,9 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 
+use aiki_core::listing::{RunFilter, WorkflowUse};
+use aiki_core::name::Source;
+use aiki_core::run::RunHead;
 use aiki_core::{Name, ReadyRun, RunId, ScheduleId, ScheduleRecord, Timestamp};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
@@ -12,7 +15,7 @@ use super::commit::Batch;
 use super::link::{Link, Session};
 use super::read::PostgresReads;
 use crate::storage::{
-    Holder, LoadedRow, QueuedPlace, Reads, ReadyQuery, ReferenceKey, RunWrite, ScheduleKey, ScheduleQuery,
+    Holder, LoadedRow, QueuedPlace, Reads, ReadyQuery, ReferenceKey, RunQuery, RunWrite, ScheduleKey, ScheduleQuery,
     ScheduleReads, ScheduleWrite, Slot, Storage, StorageError, StoredSchedule,
 };
 
@@ -127,6 +130,31 @@ impl Reads for PostgresStorage {
     fn holders(&mut self, namespace: &Name, limit: usize) -> Result<Vec<Holder>, StorageError> {
         let holders = self.reads.holders(namespace, limit);
         self.noted(holders)
+    }
+
+    fn runs(&mut self, query: &RunQuery) -> Result<Vec<RunHead>, StorageError> {
+        let answer = self.reads.list_runs(query);
+        self.noted(answer)
+    }
+
+    fn count(&mut self, namespace: &Name, filter: &RunFilter) -> Result<u64, StorageError> {
+        let answer = self.reads.count_runs(namespace, filter);
+        self.noted(answer)
+    }
+
+    fn workflows(&mut self, namespace: &Name, of: Option<(Source, &Name)>) -> Result<Vec<WorkflowUse>, StorageError> {
+        let answer = self.reads.workflows(namespace, of);
+        self.noted(answer)
+    }
+
+    fn ended(
+        &mut self,
+        until: Timestamp,
+        after: QueuedPlace,
+        limit: usize,
+    ) -> Result<Vec<(QueuedPlace, Name)>, StorageError> {
+        let answer = self.reads.list_ended(until, after, limit);
+        self.noted(answer)
     }
 
     fn schedules(&mut self) -> &mut dyn ScheduleReads {
