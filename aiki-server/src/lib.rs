@@ -6,7 +6,7 @@
 //!
 //! * the *lane* takes requests in, plans those that queued during the last commit together, and
 //!   commits them in one transaction
-//! * the *storage* keeps one row per run (memory or SQLite)
+//! * the *storage* keeps one row per run (memory, SQLite or Postgres)
 //! * the *effects* of a commit: announcements of ready runs, timers, wake-ups of those who wait
 //!
 //! ```
@@ -25,16 +25,22 @@
 //! # }
 //! ```
 
-#![cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "only a store with a disk needs the lane's thread"))]
+#![cfg_attr(
+    not(all(feature = "sqlite", feature = "postgres")),
+    allow(dead_code, reason = "not every store needs the lane's thread, or knows of other servers")
+)]
 
 mod announcer;
 mod builder;
 mod effects;
 mod lane;
 mod local_client;
+mod notice;
 mod operation;
 mod orphans;
 mod panic;
+#[cfg(feature = "postgres")]
+mod peers;
 mod readers;
 mod record;
 mod server;

@@ -208,7 +208,15 @@ impl ServerClient for LocalClient {
     }
 
     async fn list_workers(&self) -> Result<Vec<WorkerInfo>, ServerError> {
-        Ok(self.server.workers.list(&self.namespace, self.server.clock.now()))
+        /// Claims that are listed at most.
+        const LIMIT: usize = 100_000;
+        let (workers, now) = (&self.server.workers, self.server.clock.now());
+        if !workers.is_shared() {
+            return Ok(workers.list(&self.namespace, now));
+        }
+        let namespace = self.namespace.clone();
+        let holders = self.server.readers.read(move |store| store.holders(&namespace, LIMIT)).await?;
+        Ok(workers.list_shared(&self.namespace, now, holders))
     }
 
     async fn send_event(&self, request: SendEvent) -> Result<(), ServerError> {

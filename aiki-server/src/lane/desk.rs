@@ -89,8 +89,8 @@ pub(crate) struct Desk<'a> {
     entropy: &'a dyn Entropy,
     runs: HashMap<RunId, OpenRun>,
     pub(super) schedules: OpenSchedules,
-    /// Reference ids that were taken in this batch.
-    references: HashMap<ReferenceKey, RunId>,
+    /// Reference ids that were looked up for this batch, or taken in it; `None`: nobody has it.
+    references: HashMap<ReferenceKey, Option<RunId>>,
     entries: Vec<HistoryEntry>,
     /// A change that could not be written down: the batch must not be committed.
     broken: Option<ServerError>,
@@ -107,8 +107,17 @@ impl<'a> Desk<'a> {
         ids: &'a mut RunIdSource,
         entropy: &'a dyn Entropy,
         touched: &mut Vec<RunId>,
-    ) -> Result<Self, ServerError> {
-        let (runs, references) = (HashMap::with_capacity(touched.len()), HashMap::new());
+        wanted: &mut Vec<ReferenceKey>,
+    ) -> Result<Self, StorageError> {
+        let runs = HashMap::with_capacity(touched.len());
+        // Elsewhere a look-up is no round trip.
+        let references = if storage.is_shared() && !wanted.is_empty() {
+            let found = storage.by_reference(wanted)?;
+            touched.extend(found.iter().flatten());
+            wanted.drain(..).zip(found).collect()
+        } else {
+            HashMap::new()
+        };
         let mut desk = Self {
             now,
             storage,
@@ -128,7 +137,7 @@ impl<'a> Desk<'a> {
 
     /// Brings runs to the desk that are not there yet. Ids without a run are left out, and so are runs
     /// that cannot be read; the last of these is answered.
-    fn fetch(&mut self, wanted: &mut Vec<RunId>) -> Result<Option<StorageError>, ServerError> {
+    fn fetch(&mut self, wanted: &mut Vec<RunId>) -> Result<Option<StorageError>, StorageError> {
         wanted.retain(|id| match self.runs.entry(*id) {
             Place::Occupied(_) => false,
             Place::Vacant(slot) => match self.memory.cache.take(*id) {
@@ -224,7 +233,7 @@ impl<'a> Desk<'a> {
         let id = head.id;
         if let Some(reference_id) = head.reference_id.clone() {
             let (namespace, workflow) = (head.namespace.clone(), head.workflow.clone());
-            self.references.insert(ReferenceKey { namespace, workflow, reference_id }, id);
+            self.references.insert(ReferenceKey { namespace, workflow, reference_id }, Some(id));
         }
         let run = StoredRun { head, tail: String::with_capacity(512), pages: 0, version: 1 };
         let mut open = OpenRun { before: Some(None), stored: None, ..OpenRun::loaded(run) };
@@ -261,8 +270,8 @@ impl<'a> Desk<'a> {
 
     /// The run that has this reference id.
     pub(crate) fn by_reference(&mut self, key: &ReferenceKey) -> Result<Option<RunId>, ServerError> {
-        if let Some(id) = self.references.get(key) {
-            return Ok(Some(*id));
+        if let Some(known) = self.references.get(key) {
+            return Ok(*known);
         }
         let mut found = self.storage.by_reference(std::slice::from_ref(key))?;
         Ok(found.pop().flatten())
