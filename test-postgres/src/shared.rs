@@ -14,9 +14,9 @@ use crate::server;
 /// Locked, with others, for as long as this process lives. The operating system lets go of it.
 static USED: OnceLock<File> = OnceLock::new();
 
-/// Looks every five seconds whether nobody uses it, and ends it then. While it does, nobody can begin to.
+/// Looks every twenty seconds whether nobody uses it, and ends it then. While it does, nobody can begin to.
 const WATCH: &str = r#"
-while sleep 5; do
+while sleep 20; do
     flock --nonblock --conflict-exit-code 9 "$1/users" sh -c '
         kill -QUIT "$2"; while kill -0 "$2" 2>/dev/null; do sleep 0.1; done; rm -rf "$3" "$1/url"
     ' sh "$1" "$2" "$3" && exit

@@ -93,12 +93,12 @@ const MIGRATIONS: &[&str] = &["
     );
 
     -- Ends a transaction that has not changed as many rows as it named.
-    CREATE FUNCTION fence(found bigint, named bigint) RETURNS bigint LANGUAGE plpgsql AS $$
+    CREATE FUNCTION fence(changed bigint, named bigint) RETURNS bigint LANGUAGE plpgsql AS $$
     BEGIN
-        IF found <> named THEN
+        IF changed <> named THEN
             RAISE EXCEPTION 'rows were changed by another server' USING ERRCODE = 'AK001';
         END IF;
-        RETURN found;
+        RETURN changed;
     END $$;
 "];
 
