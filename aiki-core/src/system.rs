@@ -30,7 +30,8 @@ pub fn cancel_children_key() -> WorkflowKey {
 pub fn cancel_children_of(run: RunId, pool: Option<Name>) -> Result<CreateRun, HashError> {
     let input = Payload::of(&run).ok();
     let input_hash = input_hash(input.as_ref().map(Payload::as_str))?;
-    let retry = RetryStrategy::exponential(u64::MAX, Duration::from_secs(1)).max_delay(Duration::from_secs(30));
+    // The largest number that is written down exactly.
+    let retry = RetryStrategy::exponential((1 << 53) - 1, Duration::from_secs(1)).max_delay(Duration::from_secs(30));
     let options = Some(RunOptions { retry: Some(retry), pool });
     Ok(CreateRun { options, ..CreateRun::new(cancel_children_key(), input, input_hash) })
 }

@@ -1,5 +1,5 @@
-//! Memory and SQLite give the same answers to the same requests, whatever they are.
-#![cfg(feature = "sqlite")]
+//! All stores give the same answers to the same requests, whatever they are.
+#![cfg(all(feature = "sqlite", feature = "postgres"))]
 #![allow(clippy::unwrap_used, reason = "for tests")]
 
 mod support;
@@ -23,7 +23,7 @@ use aiki_runtime::SeededEntropy;
 use aiki_server::Server;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
-use support::ManualClock;
+use support::{ManualClock, SELDOM};
 
 /// A request; numbers pick among the runs and claims that there are.
 #[derive(Clone, Debug)]
@@ -143,10 +143,17 @@ fn ask() -> impl Strategy<Value = Ask> {
     ]
 }
 
+/// Where a server keeps its runs.
+enum Place {
+    Memory,
+    Sqlite(PathBuf),
+    Postgres(test_postgres::Schema),
+}
+
 /// One server with what its clients know. Both sides learn the same, or the test fails.
 struct Side {
     server: Server,
-    path: Option<PathBuf>,
+    place: Place,
     clock: Arc<ManualClock>,
     entropy: Arc<SeededEntropy>,
     runs: Vec<RunId>,
@@ -154,17 +161,18 @@ struct Side {
 }
 
 impl Side {
-    async fn start(path: Option<PathBuf>, clock: &Arc<ManualClock>) -> Self {
+    async fn start(place: Place, clock: &Arc<ManualClock>) -> Self {
         let entropy = Arc::new(SeededEntropy::new(7));
-        let server = Self::serve(&path, clock, &entropy).await;
-        Self { server, path, clock: Arc::clone(clock), entropy, runs: Vec::new(), claims: Vec::new() }
+        let server = Self::serve(&place, clock, &entropy).await;
+        Self { server, place, clock: Arc::clone(clock), entropy, runs: Vec::new(), claims: Vec::new() }
     }
 
-    async fn serve(path: &Option<PathBuf>, clock: &Arc<ManualClock>, entropy: &Arc<SeededEntropy>) -> Server {
+    async fn serve(place: &Place, clock: &Arc<ManualClock>, entropy: &Arc<SeededEntropy>) -> Server {
         let builder = Server::builder().clock(clock.clone()).entropy(entropy.clone());
-        let builder = match path {
-            Some(path) => builder.sqlite(path),
-            None => builder.memory(),
+        let builder = match place {
+            Place::Memory => builder.memory(),
+            Place::Sqlite(path) => builder.sqlite(path),
+            Place::Postgres(schema) => builder.postgres(&schema.url).postgres_schema(&schema.name).look_every(SELDOM),
         };
         builder.start().await.unwrap()
     }
@@ -310,10 +318,12 @@ impl Side {
             }
             Ask::Advance { .. } => "the clock was stepped".into(),
             Ask::Restart => {
-                if self.path.is_some() {
+                if !matches!(self.place, Place::Memory) {
                     self.server.close().await;
-                    self.server = Self::serve(&self.path, &self.clock, &self.entropy).await;
-                } else {
+                    self.server = Self::serve(&self.place, &self.clock, &self.entropy).await;
+                }
+                // A store that others may use as well does it only when told.
+                if !matches!(self.place, Place::Sqlite(_)) {
                     self.server.take_back_orphans().await.unwrap();
                 }
                 "restarted".into()
@@ -425,11 +435,10 @@ fn transition(run: RunId, record: &mut RunRecord, step: &Step) -> Option<Transit
     })
 }
 
-async fn compare(asks: Vec<Ask>) -> Result<(), TestCaseError> {
-    let folder = tempfile::tempdir().unwrap();
+async fn compare(asks: Vec<Ask>, place: Place) -> Result<(), TestCaseError> {
     let clock = Arc::new(ManualClock::default());
-    let mut memory = Side::start(None, &clock).await;
-    let mut sqlite = Side::start(Some(folder.path().join("aiki.db")), &clock).await;
+    let mut memory = Side::start(Place::Memory, &clock).await;
+    let mut stored = Side::start(place, &clock).await;
     for ask in &asks {
         if let Ask::Advance { millis } = ask {
             clock.step(Duration::from_millis(u64::from(*millis)));
@@ -438,15 +447,15 @@ async fn compare(asks: Vec<Ask>) -> Result<(), TestCaseError> {
             // Ids that a refused request had drawn are forgotten with the process: go on in a new millisecond.
             clock.step(Duration::from_millis(1));
         }
-        let (expected, found) = (memory.ask(ask).await, sqlite.ask(ask).await);
+        let (expected, found) = (memory.ask(ask).await, stored.ask(ask).await);
         prop_assert_eq!(expected, found, "{:?}", ask);
         // What is due at once by now is done before the next request, not at some time.
         memory.server.run_due_timers().await.unwrap();
-        sqlite.server.run_due_timers().await.unwrap();
+        stored.server.run_due_timers().await.unwrap();
     }
-    let (expected, found) = (memory.everything().await, sqlite.everything().await);
+    let (expected, found) = (memory.everything().await, stored.everything().await);
     prop_assert_eq!(expected, found);
-    sqlite.server.close().await;
+    stored.server.close().await;
     Ok(())
 }
 
@@ -459,8 +468,18 @@ proptest! {
     })]
 
     #[test]
-    fn both_stores_give_the_same_answers(asks in prop::collection::vec(ask(), 1..80)) {
+    fn sqlite_gives_the_same_answers_as_memory(asks in prop::collection::vec(ask(), 1..80)) {
+        let folder = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(compare(asks))?;
+        runtime.block_on(compare(asks, Place::Sqlite(folder.path().join("aiki.db"))))?;
+    }
+
+    #[test]
+    fn postgres_gives_the_same_answers_as_memory(asks in prop::collection::vec(ask(), 1..80)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let schema = test_postgres::Schema::fresh().await;
+            compare(asks, Place::Postgres(schema)).await
+        })?;
     }
 }
