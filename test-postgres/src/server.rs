@@ -151,6 +151,27 @@ impl PostgresServer {
         process.wait().expect("it is gone");
     }
 
+    /// Asks every connection for this password from now on.
+    ///
+    /// # Panics
+    /// When it cannot be set.
+    pub async fn require(&self, password: &str) {
+        let client = crate::connect(&self.url(), "public").await;
+        client.batch_execute(&format!("ALTER USER postgres PASSWORD '{password}'")).await.expect("it is set");
+        let rules = self.directory.path().join("data/pg_hba.conf");
+        std::fs::write(rules, "host all all 127.0.0.1/32 scram-sha-256\n").expect("rules");
+        client.batch_execute("SELECT pg_reload_conf()").await.expect("it reads them");
+        // It reads them in its own time.
+        while tokio_postgres::connect(&self.url(), tokio_postgres::NoTls).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// The port on the loopback interface.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Sends a signal to one of its processes, such as `-STOP` to a session's.
     ///
     /// # Panics
