@@ -15,9 +15,11 @@ use aiki_conformance::server::{
 use aiki_core::run::head::ConcurrencyKey;
 use aiki_core::run::plan::CreateRun;
 use aiki_core::run::{Reference, RunStatus};
-use aiki_core::server_client::WorkerServes;
-use aiki_core::{Client, Name, OverlapPolicy, PublishReport, Publisher, ReadyRun, RunId, ScheduleId, ScheduleSpec, Transition};
 use aiki_core::schedule::ActivateSchedule;
+use aiki_core::server_client::WorkerServes;
+use aiki_core::{
+    Client, Name, OverlapPolicy, PublishReport, Publisher, ReadyRun, RunId, ScheduleId, ScheduleSpec, Transition,
+};
 use aiki_server::{Server, ServerStartError};
 use async_trait::async_trait;
 use support::on;
@@ -93,9 +95,11 @@ async fn a_delivery_to_workers_of_both_servers_is_granted_once() {
         for (n, client) in clients(&a, &b, 6).into_iter().enumerate() {
             tries.spawn(async move { aiki_conformance::server::try_claim(&client, &format!("w{n}"), run).await });
         }
-        let granted = tries.join_all().await.into_iter().filter(|outcome| {
-            matches!(outcome, aiki_core::server_client::ClaimOutcome::Granted(_))
-        });
+        let granted = tries
+            .join_all()
+            .await
+            .into_iter()
+            .filter(|outcome| matches!(outcome, aiki_core::server_client::ClaimOutcome::Granted(_)));
         assert_eq!(granted.count(), 1);
     }
 }
@@ -228,7 +232,11 @@ async fn a_concurrency_limit_holds_across_servers() {
             }
         });
     }
-    assert!(timeout(PATIENCE, workers.join_all()).await.is_ok(), "{} of {RUNS} were let in", done.load(Ordering::SeqCst));
+    assert!(
+        timeout(PATIENCE, workers.join_all()).await.is_ok(),
+        "{} of {RUNS} were let in",
+        done.load(Ordering::SeqCst)
+    );
 }
 
 #[tokio::test]
@@ -238,9 +246,9 @@ async fn one_reference_makes_one_run_however_many_ask_both_servers() {
         let mut starts = JoinSet::new();
         for client in clients(&a, &b, 32) {
             let reference = Some(Reference { id: format!("order-{round}"), conflict_policy: Default::default() });
-            starts.spawn(async move {
-                client.server().create_run(CreateRun { reference, ..request("1") }).await.unwrap()
-            });
+            starts.spawn(
+                async move { client.server().create_run(CreateRun { reference, ..request("1") }).await.unwrap() },
+            );
         }
         let created = starts.join_all().await;
         assert_eq!(created.iter().map(|created| created.id).collect::<HashSet<_>>().len(), 1);
@@ -323,8 +331,7 @@ async fn reports_that_are_sent_to_both_servers_are_written_once() {
         let opened = pass.open(ordinal);
         let report = pass.next(vec![opened]);
         let (at_a, at_b) = (a.client(), b.client());
-        let (first, second) =
-            tokio::join!(at_a.server().report(report.clone()), at_b.server().report(report.clone()));
+        let (first, second) = tokio::join!(at_a.server().report(report.clone()), at_b.server().report(report.clone()));
         assert_eq!(first.unwrap(), second.unwrap());
     }
     assert_eq!(b.client().server().get_run(run).await.unwrap().tasks.len(), 10);
