@@ -610,6 +610,16 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(compare(asks, Place::Sqlite(folder.path().join("aiki.db"))))?;
     }
+}
+
+proptest! {
+    // A schema for each case: fewer of them.
+    #![proptest_config(ProptestConfig {
+        cases: 24,
+        max_shrink_iters: 200,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/differential.regressions"))),
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn postgres_gives_the_same_answers_as_memory(asks in prop::collection::vec(ask(), 1..80)) {

@@ -10,13 +10,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aiki_conformance::server::{
-    LEASE, Pass, Recorder, claim, create, create_as, event, ready_request, request, status, workflow,
+    LEASE, Pass, Recorder, as_claimed, claim, create, create_as, event, ready_request, request, status, try_claim,
+    workflow,
 };
 use aiki_core::run::head::ConcurrencyKey;
 use aiki_core::run::plan::CreateRun;
 use aiki_core::run::{Reference, RunStatus};
 use aiki_core::schedule::ActivateSchedule;
-use aiki_core::server_client::WorkerServes;
+use aiki_core::server_client::{ClaimOutcome, WorkerServes};
 use aiki_core::{
     Client, Name, OverlapPolicy, PublishReport, Publisher, ReadyRun, RunId, ScheduleId, ScheduleSpec, Transition,
 };
@@ -93,13 +94,9 @@ async fn a_delivery_to_workers_of_both_servers_is_granted_once() {
         let run = create(&a.client()).await;
         let mut tries = JoinSet::new();
         for (n, client) in clients(&a, &b, 6).into_iter().enumerate() {
-            tries.spawn(async move { aiki_conformance::server::try_claim(&client, &format!("w{n}"), run).await });
+            tries.spawn(async move { try_claim(&client, &format!("w{n}"), run).await });
         }
-        let granted = tries
-            .join_all()
-            .await
-            .into_iter()
-            .filter(|outcome| matches!(outcome, aiki_core::server_client::ClaimOutcome::Granted(_)));
+        let granted = tries.join_all().await.into_iter().filter(|outcome| matches!(outcome, ClaimOutcome::Granted(_)));
         assert_eq!(granted.count(), 1);
     }
 }
@@ -237,6 +234,30 @@ async fn a_concurrency_limit_holds_across_servers() {
         "{} of {RUNS} were let in",
         done.load(Ordering::SeqCst)
     );
+}
+
+#[tokio::test]
+async fn the_last_place_of_a_key_is_given_once_though_two_servers_give_it() {
+    let (_schema, a, b) = two().await;
+    let (at_a, at_b) = (a.client(), b.client());
+    for round in 0..40 {
+        let shared = || Some(ConcurrencyKey { key: format!("tenant-{round}"), limit: 1 });
+        let first = create_as(&at_a, CreateRun { concurrency: shared(), ..request("1") }).await;
+        let second = create_as(&at_b, CreateRun { concurrency: shared(), ..request("1") }).await;
+        let (x, y) = tokio::join!(try_claim(&at_a, "v", first), try_claim(&at_b, "w", second));
+        let granted = [&x, &y].into_iter().filter(|outcome| matches!(outcome, ClaimOutcome::Granted(_))).count();
+        assert_eq!(granted, 1, "round {round}");
+        // The other one was held back, and is let in when the place is free, also when that happens at the same time.
+        let (client, holds, other) = match x {
+            ClaimOutcome::Granted(claimed) => (&at_a, *claimed, second),
+            _ => (&at_b, as_claimed(y), first),
+        };
+        let finish = Pass::of(client, holds).finish();
+        let (_, again) = tokio::join!(finish, try_claim(&at_a, "u", other));
+        if !matches!(again, ClaimOutcome::Granted(_)) {
+            claim(&at_b, "u", other).await;
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,10 +1,11 @@
 //! A Postgres for tests. Never published.
 //!
 //! Where it comes from: `AIKI_TEST_POSTGRES_URL`; a container, when `AIKI_TEST_POSTGRES` is `docker`; the binaries of
-//! this machine, also when it is `binary`; else a container, when a Docker daemon answers. All test processes of a
+//! this machine, also when it is `binary`; else a container, when a Docker daemon answers (feature `docker`). All test processes of a
 //! machine share one and use a schema of their own, since an own Postgres costs a second and more. Tests that stop,
 //! kill or freeze it start their own, a [`PostgresServer`].
 
+#[cfg(feature = "docker")]
 mod container;
 mod server;
 mod shared;
@@ -43,9 +44,13 @@ async fn find() -> String {
     let kind = std::env::var(KIND_VARIABLE).ok();
     let found = match kind.as_deref() {
         Some("binary") => shared::attach().await,
+        #[cfg(feature = "docker")]
         Some("docker") => container::start().await,
+        #[cfg(not(feature = "docker"))]
+        Some("docker") => Err("containers are for the tests of the whole workspace: leave -p out".to_owned()),
         Some(other) => panic!("{KIND_VARIABLE} is {other:?}: it must be docker or binary, or not be set"),
         None if server::binaries().is_some() => shared::attach().await,
+        #[cfg(feature = "docker")]
         None if container::daemon_answers().await => container::start().await,
         None => Err("there are no binaries and no Docker daemon".to_owned()),
     };

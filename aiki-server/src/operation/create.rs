@@ -34,19 +34,19 @@ impl Operation for Create {
     }
 
     fn plan(&self, desk: &mut Desk<'_>) -> Result<CreatedRun, ServerError> {
-        if let Some(key) = self.key() {
-            if let Some(run) = desk.by_reference(&key)? {
-                let existing = desk.run(&self.namespace, run)?;
-                return match plan::judge_reference(&existing.head, &self.request) {
-                    // Under a hidden one, this start has made it: the answer was lost.
-                    ReferenceDecision::Existing => {
-                        Ok(CreatedRun { id: run, existed: !key.reference_id.starts_with(HIDDEN_REFERENCE) })
-                    }
-                    ReferenceDecision::Conflict => {
-                        Err(ServerError::ReferenceConflict { reference_id: key.reference_id, run })
-                    }
-                };
-            }
+        if let Some(key) = self.key()
+            && let Some(run) = desk.by_reference(&key)?
+        {
+            let existing = desk.run(&self.namespace, run)?;
+            return match plan::judge_reference(&existing.head, &self.request) {
+                // Under a hidden one, this start has made it: the answer was lost.
+                ReferenceDecision::Existing => {
+                    Ok(CreatedRun { id: run, existed: !key.reference_id.starts_with(HIDDEN_REFERENCE) })
+                }
+                ReferenceDecision::Conflict => {
+                    Err(ServerError::ReferenceConflict { reference_id: key.reference_id, run })
+                }
+            };
         }
         let mut entries = Vec::with_capacity(3);
         let id = desk.next_id();

@@ -16,6 +16,9 @@ use crate::storage::{RunWrite, ScheduleWrite, StorageError, slot_key, workflow_c
 
 pub(super) type Column = Box<dyn ToSql + Sync + Send>;
 
+/// A statement that is under way.
+type Part<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>>;
+
 /// One statement with an array for each of its columns.
 pub(super) struct Rows {
     pub(super) sql: &'static str,
@@ -164,7 +167,7 @@ impl Batch {
         begin: bool,
     ) -> Result<(), StorageError> {
         // Each is sent when it is first looked at, so in this order.
-        let mut parts: Vec<Pin<Box<dyn Future<Output = Result<(), Error>> + Send + '_>>> = Vec::new();
+        let mut parts: Vec<Part<'_>> = Vec::new();
         if begin {
             parts.push(Box::pin(client.batch_execute("BEGIN")));
         }
