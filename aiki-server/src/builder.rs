@@ -21,6 +21,7 @@ use crate::orphans;
 use crate::readers::Readers;
 use crate::server::{Inner, Server};
 use crate::storage::StorageError;
+use crate::storage::kept::KeptMemory;
 use crate::storage::memory::MemoryStorage;
 use crate::timer::Timer;
 
@@ -109,6 +110,7 @@ impl ServerStartError {
 
 enum StoreChoice {
     Memory,
+    Kept(KeptMemory),
     #[cfg(feature = "sqlite")]
     Sqlite(crate::storage::sqlite::Options),
 }
@@ -146,6 +148,13 @@ impl ServerBuilder {
     /// Keeps the runs in this program's memory: they are gone when it ends. The default.
     pub fn memory(mut self) -> Self {
         self.store = StoreChoice::Memory;
+        self
+    }
+
+    /// Keeps the runs in a memory that outlives the server. For simulations of a server that is restarted.
+    #[doc(hidden)]
+    pub fn kept_memory(mut self, memory: &KeptMemory) -> Self {
+        self.store = StoreChoice::Kept(memory.clone());
         self
     }
 
@@ -235,10 +244,13 @@ impl ServerBuilder {
         let (clock, entropy) = (Arc::clone(&self.clock), self.entropy);
         let (lane, readers) = match self.store {
             StoreChoice::Memory => {
-                let storage = Box::new(MemoryStorage::default());
-                let lane = Lane::new(storage, clock, entropy, Arc::clone(&effects)).map_err(ServerStartError::store)?;
-                let lane = Arc::new(Mutex::new(Some(lane)));
-                (LaneHandle::Inline(Arc::clone(&lane)), Readers::Inline(lane))
+                let lane = Lane::new(Box::new(MemoryStorage::default()), clock, entropy, Arc::clone(&effects));
+                inline(lane.map_err(ServerStartError::store)?)
+            }
+            StoreChoice::Kept(memory) => {
+                let storage = memory.lend().ok_or_else(|| ServerStartError::Store("another server has it".into()))?;
+                let lane = Lane::new(Box::new(storage), clock, entropy, Arc::clone(&effects));
+                inline(lane.map_err(ServerStartError::store)?)
             }
             #[cfg(feature = "sqlite")]
             StoreChoice::Sqlite(options) => {
@@ -279,6 +291,12 @@ impl ServerBuilder {
         inner.keep(runtime.spawn(Arc::clone(&effects.timer).run(Arc::clone(&inner.clock), lane.clone())));
         Ok(Server::new(Arc::new(inner)))
     }
+}
+
+/// A lane without a thread, and the way to read from its store.
+fn inline(lane: Lane) -> (LaneHandle, Readers) {
+    let lane = Arc::new(Mutex::new(Some(lane)));
+    (LaneHandle::Inline(Arc::clone(&lane)), Readers::Inline(lane))
 }
 
 #[cfg(feature = "sqlite")]

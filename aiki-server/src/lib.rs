@@ -53,3 +53,5 @@ mod workers;
 pub use builder::{ServerBuilder, ServerStartError};
 pub use local_client::LocalClient;
 pub use server::Server;
+#[doc(hidden)]
+pub use storage::kept::KeptMemory;

@@ -1,8 +1,8 @@
 //! The table at which a batch is planned: the runs it touches, as earlier requests of the same batch
 //! left them.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry as Place;
+use std::collections::btree_map::Entry as Place;
+use std::collections::{BTreeMap, HashMap};
 
 use aiki_core::id::RunIdSource;
 use aiki_core::run::RunHead;
@@ -87,7 +87,7 @@ pub(crate) struct Desk<'a> {
     pub(super) memory: &'a mut Memory,
     ids: &'a mut RunIdSource,
     entropy: &'a dyn Entropy,
-    runs: HashMap<RunId, OpenRun>,
+    runs: BTreeMap<RunId, OpenRun>,
     pub(super) schedules: OpenSchedules,
     /// Reference ids that were taken in this batch.
     references: HashMap<ReferenceKey, RunId>,
@@ -108,7 +108,7 @@ impl<'a> Desk<'a> {
         entropy: &'a dyn Entropy,
         touched: &mut Vec<RunId>,
     ) -> Result<Self, ServerError> {
-        let (runs, references) = (HashMap::with_capacity(touched.len()), HashMap::new());
+        let (runs, references) = (BTreeMap::new(), HashMap::new());
         let mut desk = Self {
             now,
             storage,
@@ -311,7 +311,7 @@ impl<'a> Desk<'a> {
     }
 
     /// Ends the planning.
-    pub(super) fn finish(self) -> Result<(Timestamp, HashMap<RunId, OpenRun>, OpenSchedules), ServerError> {
+    pub(super) fn finish(self) -> Result<(Timestamp, BTreeMap<RunId, OpenRun>, OpenSchedules), ServerError> {
         match self.broken {
             Some(error) => Err(error),
             None => Ok((self.now, self.runs, self.schedules)),

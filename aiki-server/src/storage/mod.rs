@@ -2,6 +2,7 @@
 //! questions that need an index. It decides nothing.
 
 mod error;
+pub(crate) mod kept;
 pub(crate) mod memory;
 mod schedule;
 #[cfg(feature = "sqlite")]
