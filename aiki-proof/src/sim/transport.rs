@@ -106,7 +106,9 @@ impl Subscribed {
         *lock(&self.inner) = (generation, Arc::clone(&fresh));
         let mut held = lock(&self.ends.world.transport.held);
         if let Some(own) = held.get_mut(&self.ends.process.name()) {
-            lock(&self.own).iter().for_each(|receipt| drop(own.remove(receipt)));
+            lock(&self.own).iter().for_each(|receipt| {
+                own.remove(receipt);
+            });
         }
         Ok(fresh)
     }

@@ -17,7 +17,7 @@ use super::process::Process;
 use crate::history::{Fault, Ledger, What};
 
 /// How long claims and deliveries last without a sign of life.
-pub(crate) const LEASE: Duration = Duration::from_secs(8);
+pub(crate) const LEASE: Duration = Duration::from_millis(9_600);
 /// What the server's clock shows when the world begins: 1 March 2026, 02:00 UTC.
 const BEGINNING: u64 = 1_772_330_400_000;
 
