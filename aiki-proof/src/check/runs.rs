@@ -14,6 +14,10 @@ impl Case<'_> {
     /// I1, I2, I4 and I13 by transitions, I7, I8, I14, I17 by results.
     pub(super) fn runs(&mut self) {
         self.creations();
+        let clocks_agree = !self.history.iter().any(|happened| {
+            let What::Fault { fault, .. } = &happened.what else { return false };
+            matches!(fault, Fault::ServerClockForward | Fault::ServerClockBack | Fault::WorkerClockSkewed)
+        });
         let calm = !self.history.iter().any(|happened| {
             let What::Fault { fault, .. } = &happened.what else { return false };
             matches!(fault, Fault::ServerClockForward | Fault::ServerClockBack | Fault::ServerRestarted)
@@ -32,6 +36,9 @@ impl Case<'_> {
             self.rest(*run, shown);
             self.fold(*run, shown);
             self.timers(*run, shown, calm);
+            if clocks_agree {
+                self.waited_out(*run, shown);
+            }
             if let RunState::Failed { cause } = &shown.record.state
                 && let Some(error) = cause.error()
                 && error.name.contains("Diverge")
@@ -135,6 +142,10 @@ impl Case<'_> {
                 self.broken(14, run, format!("what was due at {due} went on only at {at}"));
             }
         }
+    }
+
+    /// What a worker waits out by itself, beside the body of another task, it waits out by its own clock.
+    fn waited_out(&mut self, run: RunId, shown: &Shown) {
         let mut waiting: BTreeMap<TaskId, Timestamp> = BTreeMap::new();
         for transition in &shown.transitions {
             let TransitionChange::Task(task, state) = &transition.change else { continue };

@@ -137,7 +137,8 @@ impl Case<'_> {
         }
     }
 
-    /// What a handler was given once, and what it did with it was accepted, it is given again.
+    /// What a handler was given once is given again, wherever what it did with it was accepted. A worker whose
+    /// claim is gone may be given anything: nobody hears of it.
     fn decisions(&mut self) {
         let mut pending: BTreeMap<(RunId, &Name), Vec<Decision<'_>>> = BTreeMap::new();
         let mut sent: BTreeMap<(RunId, u64, u64), Vec<Decision<'_>>> = BTreeMap::new();
@@ -151,12 +152,6 @@ impl Case<'_> {
                 }
                 What::Decided { run, worker, life, place, value } => {
                     let decision = (*run, life.as_str(), place.as_str());
-                    if let Some(first) = holds.get(&decision).filter(|first| **first != value)
-                        && told.insert(decision)
-                    {
-                        let text = format!("at {place} of life {life} its handler was given `{first}`, then `{value}`");
-                        self.found.push(Violation { invariant: Invariant(17), run: Some(*run), text });
-                    }
                     pending.entry((*run, worker)).or_default().push(decision);
                     values.insert((decision, worker), value);
                 }
@@ -167,8 +162,13 @@ impl Case<'_> {
                 }
                 What::Reported { run, epoch, seq, worker, .. } => {
                     for decision in sent.remove(&(*run, *epoch, *seq)).unwrap_or_default() {
-                        if let Some(value) = values.get(&(decision, worker)) {
-                            holds.entry(decision).or_insert(value);
+                        let Some(value) = values.get(&(decision, worker)) else { continue };
+                        let first = *holds.entry(decision).or_insert(value);
+                        if first != *value && told.insert(decision) {
+                            let (_, life, place) = decision;
+                            let text =
+                                format!("at {place} of life {life} its handler was given `{first}`, then `{value}`");
+                            self.found.push(Violation { invariant: Invariant(17), run: Some(*run), text });
                         }
                     }
                 }
