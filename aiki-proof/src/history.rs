@@ -144,10 +144,10 @@ pub enum What {
     Released { run: RunId, epoch: u64, worker: Name },
     /// The run was announced.
     Published { run: RunId },
-    /// A worker received the run.
-    Delivered { run: RunId, worker: Name },
+    /// A worker received the run under this receipt.
+    Delivered { run: RunId, worker: Name, receipt: String },
     /// The transport settled a delivery.
-    Acked { run: RunId, worker: Name },
+    Acked { run: RunId, worker: Name, receipt: String },
     /// The body of a task began.
     Began { task: TaskId, attempt: u64, worker: Name },
     /// The body of a task had its effect outside.

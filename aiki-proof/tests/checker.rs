@@ -67,13 +67,13 @@ fn clean() -> Case {
         What::Created { run, key: Some("k".into()) },
         What::Created { run, key: Some("k".into()) },
         What::Published { run },
-        What::Delivered { run, worker: a.clone() },
+        What::Delivered { run, worker: a.clone(), receipt: "1".into() },
         What::Granted { run, epoch: 1, worker: a.clone() },
         What::Reported { run, epoch: 1, seq: 1, worker: a.clone(), written: Written::default() },
         What::Began { task, attempt: 1, worker: a.clone() },
         What::Effect { task, attempt: 1, worker: a.clone() },
         What::Fault { fault: Fault::WorkerKilled, worker: Some(a) },
-        What::Delivered { run, worker: b.clone() },
+        What::Delivered { run, worker: b.clone(), receipt: "2".into() },
         What::Granted { run, epoch: 2, worker: b.clone() },
         What::Began { task, attempt: 1, worker: b.clone() },
         What::Effect { task, attempt: 1, worker: b.clone() },
@@ -82,7 +82,7 @@ fn clean() -> Case {
         What::Sent { run, epoch: 2, seq: 1, worker: b.clone() },
         What::Reported { run, epoch: 2, seq: 1, worker: b.clone(), written: written.clone() },
         What::Reported { run, epoch: 2, seq: 1, worker: b.clone(), written },
-        What::Acked { run, worker: b.clone() },
+        What::Acked { run, worker: b.clone(), receipt: "2".into() },
         What::Stopped { worker: b },
     ];
     Case { history, shown: Some(shown()), rows: 0, held: 0, gauge: 3 }
@@ -225,11 +225,11 @@ fn i9_a_run_that_has_ended_and_is_announced() {
 fn i10_an_acknowledgement_before_its_time() {
     breaks("I10", |case| {
         let at = case.history.iter().position(|what| matches!(what, What::Granted { epoch: 2, .. })).unwrap();
-        case.history.insert(at, What::Acked { run: run(), worker: worker("b") });
+        case.history.insert(at, What::Acked { run: run(), worker: worker("b"), receipt: "2".into() });
     });
     breaks("I10", |case| {
         let at = case.history.iter().position(|what| matches!(what, What::Granted { epoch: 2, .. })).unwrap();
-        case.history.insert(at + 1, What::Acked { run: run(), worker: worker("b") });
+        case.history.insert(at + 1, What::Acked { run: run(), worker: worker("b"), receipt: "2".into() });
     });
 }
 

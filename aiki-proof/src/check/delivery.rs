@@ -4,19 +4,8 @@ use std::collections::BTreeMap;
 
 use aiki_core::{Name, RunId};
 
-use super::Case;
+use super::{Case, Invariant, Violation};
 use crate::history::What;
-
-/// Where a delivery stands for the worker that has it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Word {
-    /// The server has said nothing yet.
-    None,
-    /// The worker has the run.
-    Working(u64),
-    /// The server needs the delivery no more.
-    Over,
-}
 
 impl Case<'_> {
     /// I9, I10, I15.
@@ -39,53 +28,42 @@ impl Case<'_> {
         }
     }
 
-    /// A delivery is acknowledged only when the server has said that the run is done, or has written the end
-    /// of the claim that the worker made for it, or has taken that claim away.
+    /// A delivery is acknowledged only when, since it came, the server has said that the run is done, or has
+    /// written the end of a claim of that worker, or has taken it away; or when the worker has itself let go of
+    /// a claim that a fault has kept it from prolonging.
     fn acknowledgements(&mut self) {
-        let mut words: BTreeMap<(Name, RunId), Word> = BTreeMap::new();
-        let mut granted: BTreeMap<RunId, u64> = BTreeMap::new();
-        for happened in self.history {
+        let mut came: BTreeMap<(&Name, &str), usize> = BTreeMap::new();
+        let mut words: BTreeMap<(&Name, RunId), Word> = BTreeMap::new();
+        let mut shaken: BTreeMap<&Name, usize> = BTreeMap::new();
+        let mut shaken_all = 0;
+        for (at, happened) in self.history.iter().enumerate() {
             match &happened.what {
-                What::Delivered { run, worker } => {
-                    let word = words.entry((worker.clone(), *run)).or_insert(Word::None);
-                    // Delivered again while it works: the claim answers for both.
-                    if *word == Word::Over {
-                        *word = Word::None;
-                    }
+                What::Delivered { worker, receipt, .. } => {
+                    came.entry((worker, receipt)).or_insert(at);
                 }
-                What::Granted { run, epoch, worker } => {
-                    words.insert((worker.clone(), *run), Word::Working(*epoch));
-                    granted.insert(*run, *epoch);
+                What::Granted { run, worker, .. } => words.entry((worker, *run)).or_default().granted = at,
+                What::Done { run, worker } | What::Refused { run, worker, .. } | What::Lost { run, worker, .. } => {
+                    words.entry((worker, *run)).or_default().over = at;
                 }
-                What::Done { run, worker } => {
-                    words.insert((worker.clone(), *run), Word::Over);
+                What::Reported { run, worker, written, .. } if written.closes => {
+                    words.entry((worker, *run)).or_default().over = at;
                 }
-                What::Reported { run, epoch, worker, written, .. } if written.closes => {
-                    end(&mut words, worker, *run, *epoch);
+                What::Fault { worker: Some(worker), .. } => {
+                    shaken.insert(worker, at);
                 }
-                What::Refused { run, epoch, worker } | What::Lost { run, epoch, worker } => {
-                    end(&mut words, worker, *run, *epoch);
-                }
-                What::Acked { run, worker } => {
-                    let word = words.get(&(worker.clone(), *run)).copied().unwrap_or(Word::None);
-                    let taken = |epoch: u64| granted.get(run).is_some_and(|now| *now > epoch);
-                    match word {
-                        Word::Over => {}
-                        Word::Working(epoch) if taken(epoch) => {}
-                        Word::Working(epoch) => {
-                            self.broken(
-                                10,
-                                *run,
-                                format!("{worker} acknowledged it while it worked on it in epoch {epoch}"),
-                            );
-                        }
-                        Word::None => {
-                            self.broken(
-                                10,
-                                *run,
-                                format!("{worker} acknowledged it before the server had said anything"),
-                            );
-                        }
+                What::Fault { worker: None, .. } => shaken_all = at,
+                What::Acked { run, worker, receipt } => {
+                    let came = came.remove(&(worker, receipt.as_str())).unwrap_or_default();
+                    let word = words.get(&(worker, *run)).copied().unwrap_or_default();
+                    let shaken = shaken.get(worker).copied().unwrap_or_default().max(shaken_all);
+                    let let_go = word.granted > came && shaken > word.granted;
+                    if word.over < came && !let_go {
+                        let text = match word.granted > came {
+                            true => "while it worked on it",
+                            false => "before the server had said anything",
+                        };
+                        let text = format!("{worker} acknowledged delivery {receipt} {text}");
+                        self.found.push(Violation { invariant: Invariant(10), run: Some(*run), text });
                     }
                 }
                 _ => {}
@@ -94,9 +72,9 @@ impl Case<'_> {
     }
 }
 
-fn end(words: &mut BTreeMap<(Name, RunId), Word>, worker: &Name, run: RunId, epoch: u64) {
-    let word = words.entry((worker.clone(), run)).or_insert(Word::None);
-    if *word == Word::Working(epoch) {
-        *word = Word::Over;
-    }
+/// When the server last said something to a worker about a run.
+#[derive(Clone, Copy, Default)]
+struct Word {
+    granted: usize,
+    over: usize,
 }

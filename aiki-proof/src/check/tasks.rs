@@ -10,6 +10,8 @@ use crate::history::{Fault, What};
 /// A body that began.
 struct Start {
     at: usize,
+    /// When the claim was granted under which it began.
+    granted: usize,
     attempt: u64,
     worker: Name,
 }
@@ -71,11 +73,16 @@ impl Case<'_> {
         let mut shakes: BTreeMap<Name, Vec<usize>> = BTreeMap::new();
         let mut shakes_all: Vec<usize> = Vec::new();
         let mut interventions: BTreeMap<RunId, Vec<usize>> = BTreeMap::new();
+        let mut granted: BTreeMap<(RunId, &Name), usize> = BTreeMap::new();
         for (at, happened) in self.history.iter().enumerate() {
             match &happened.what {
                 What::Began { task, attempt, worker } => {
-                    let start = Start { at, attempt: *attempt, worker: worker.clone() };
+                    let granted = granted.get(&(task.run(), worker)).copied().unwrap_or(at);
+                    let start = Start { at, granted, attempt: *attempt, worker: worker.clone() };
                     starts.entry(*task).or_default().push(start);
+                }
+                What::Granted { run, worker, .. } => {
+                    granted.insert((*run, worker), at);
                 }
                 What::Fault { worker: Some(worker), .. } | What::Stopped { worker } => {
                     shakes.entry(worker.clone()).or_default().push(at);
@@ -90,10 +97,10 @@ impl Case<'_> {
         for (task, starts) in &starts {
             for pair in starts.windows(2) {
                 let [first, second] = pair else { continue };
-                let near = |list: Option<&Vec<usize>>| list.is_some_and(|list| between(list, first.at, second.at));
+                let near = |list: Option<&Vec<usize>>| list.is_some_and(|list| between(list, first.granted, second.at));
                 let explained = near(shakes.get(&first.worker))
                     || near(interventions.get(&task.run()))
-                    || between(&shakes_all, first.at, second.at);
+                    || between(&shakes_all, first.granted, second.at);
                 if first.attempt == second.attempt && !explained {
                     let (attempt, one, other) = (first.attempt, &first.worker, &second.worker);
                     let text =

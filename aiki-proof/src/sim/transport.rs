@@ -119,7 +119,8 @@ impl Subscribed {
         let Some(own) = held.get_mut(&self.ends.process.name()) else { return };
         for receipt in receipts {
             if let Some(run) = own.remove(receipt).filter(|_| acked) {
-                world.note(What::Acked { run, worker: self.ends.process.name() });
+                let (worker, receipt) = (self.ends.process.name(), receipt.0.clone());
+                world.note(What::Acked { run, worker, receipt });
             }
         }
     }
@@ -131,7 +132,8 @@ impl Subscribed {
         for delivery in deliveries {
             own.insert(delivery.receipt.clone(), delivery.run);
             lock(&self.own).insert(delivery.receipt.clone());
-            world.note(What::Delivered { run: delivery.run, worker: self.ends.process.name() });
+            let (worker, receipt) = (self.ends.process.name(), delivery.receipt.0.clone());
+            world.note(What::Delivered { run: delivery.run, worker, receipt });
         }
     }
 
