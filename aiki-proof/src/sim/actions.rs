@@ -21,8 +21,8 @@ impl House {
     pub(super) fn act(&mut self) -> Result<(), String> {
         let chance = self.world.chance.below(1000);
         match chance {
-            0..180 => self.start_run(),
-            180..260 => self.with_run(|client, run, name, world| Box::pin(send_event(client, run, name, world))),
+            0..150 => self.start_run(),
+            150..260 => self.with_run(|client, run, name, world| Box::pin(send_event(client, run, name, world))),
             260..280 => self.with_run(|client, run, _, _| {
                 Box::pin(async move { drop(client.server().cancel_run(run, None).await) })
             }),

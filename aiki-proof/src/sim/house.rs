@@ -130,7 +130,7 @@ impl House {
 
     pub(super) fn start_worker(&mut self, at: usize) -> Result<(), String> {
         let world = &self.world;
-        let skew = if world.goes_wrong(300) { [3_600_000, -3_600_000][world.chance.below(2) as usize] } else { 0 };
+        let skew = if world.goes_wrong(150) { [3_600_000, -3_600_000][world.chance.below(2) as usize] } else { 0 };
         let slot = &mut self.slots[at];
         let process = Process::new(&slot.id);
         let node = Node::start(Arc::clone(&process), world.epoch, self.now).map_err(broken)?;

@@ -144,7 +144,10 @@ impl House {
                     }
                     if !waits {
                         steps.push(Step::Refresh(at));
-                        steps.push(Step::GiveBack(at));
+                        // A stop; without a limit the run could be handed round for ever.
+                        if self.faults > 0 {
+                            steps.push(Step::GiveBack(at));
+                        }
                     }
                 }
                 _ => {}
@@ -206,6 +209,7 @@ impl House {
             }
             Step::GiveBack(at) => {
                 if let Phase::Working { epoch, .. } = self.workers[at].phase {
+                    self.faults -= 1;
                     self.workers[at].phase = Phase::Idle;
                     self.send(Message::Release { epoch });
                 }
