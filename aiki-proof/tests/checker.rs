@@ -13,7 +13,7 @@ use aiki_proof::check::{Bounds, judge};
 use aiki_proof::end::{End, Gauge, Shown, Views};
 use aiki_proof::history::{AttemptEnd, Fault, Happened, What, Written};
 
-const BOUNDS: Bounds = Bounds { late: Duration::from_secs(60), early: Duration::from_secs(1) };
+const BOUNDS: Bounds = Bounds { late: Duration::from_secs(60), early: Duration::from_secs(1), lease: LEASE };
 const LEASE: Duration = Duration::from_secs(10);
 
 fn run() -> RunId {

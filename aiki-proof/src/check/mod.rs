@@ -71,6 +71,9 @@ pub struct Bounds {
     /// What a worker waits for by itself may seem to go on so much too early: its wait began when it decided,
     /// and is dated from when the server heard of it.
     pub early: Duration,
+    /// The lease of a claim. A worker counts it from when it asked for the claim, so a fault up to a lease
+    /// before the grant may cost the claim as well.
+    pub lease: Duration,
 }
 
 /// What is judged.

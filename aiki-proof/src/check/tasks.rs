@@ -10,7 +10,7 @@ use crate::history::{Fault, What};
 /// A body that began.
 struct Start {
     at: usize,
-    /// When the claim was granted under which it began.
+    /// When the claim was asked for under which it began, at the earliest.
     granted: usize,
     attempt: u64,
     worker: Name,
@@ -82,7 +82,13 @@ impl Case<'_> {
                     starts.entry(*task).or_default().push(start);
                 }
                 What::Granted { run, worker, .. } => {
-                    granted.insert((*run, worker), at);
+                    let asked = happened.at.saturating_sub(self.bounds.lease.as_millis() as u64);
+                    let asked = self.history[..at].iter().rposition(|before| before.at < asked);
+                    // It may also have stood still between asking and being answered.
+                    let silent = self.history[..at]
+                        .iter()
+                        .rposition(|before| before.at < happened.at && by(&before.what) == Some(worker));
+                    granted.insert((*run, worker), asked.unwrap_or_default().min(silent.unwrap_or_default()));
                 }
                 What::Fault { worker: Some(worker), .. } | What::Stopped { worker } => {
                     shakes.entry(worker.clone()).or_default().push(at);
@@ -187,6 +193,20 @@ impl Case<'_> {
 
 /// A place in one life of a run.
 type Decision<'a> = (RunId, &'a str, &'a str);
+
+/// The worker that did something, or was told something.
+fn by(what: &What) -> Option<&Name> {
+    match what {
+        What::Granted { worker, .. }
+        | What::Done { worker, .. }
+        | What::Sent { worker, .. }
+        | What::Delivered { worker, .. }
+        | What::Acked { worker, .. }
+        | What::Began { worker, .. }
+        | What::Ended { worker, .. } => Some(worker),
+        _ => None,
+    }
+}
 
 /// Whether a fault without a place may concern the run of any worker.
 fn concerns_all(fault: Fault) -> bool {

@@ -352,7 +352,7 @@ impl House {
             house: &self,
             open: end.runs.values().flatten().filter(|shown| !shown.record.state.is_terminal()).count() as u64,
         };
-        let violations = judge(&history, &end, &views, Bounds { late: LATE, early: EARLY });
+        let violations = judge(&history, &end, &views, Bounds { late: LATE, early: EARLY, lease: LEASE });
         let mut ways = ways::taken(&history, &end);
         ways.extend(lock(&self.world.taken).iter());
         let (simulated, took) = (Duration::from_millis(self.now), began.elapsed());
