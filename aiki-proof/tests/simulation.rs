@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test fails")]
 
 use std::collections::BTreeSet;
+use std::thread;
 
 use aiki_proof::check::Invariant;
 use aiki_proof::history::Fault;
@@ -9,17 +10,40 @@ use aiki_proof::sim::{Bug, Options, WAYS, simulate};
 
 const SEEDS: u64 = 200;
 
-/// Simulates a part of the seeds: parts run side by side. What was never hit is counted over all of them.
-#[test]
-fn nothing_is_lost_or_done_twice_whatever_goes_wrong() {
-    let (mut faults, mut ways, mut failed) = (BTreeSet::new(), BTreeSet::new(), String::new());
-    for seed in 1..=SEEDS {
+/// What came of some seeds.
+#[derive(Default)]
+struct Tally {
+    faults: BTreeSet<Fault>,
+    ways: BTreeSet<&'static str>,
+    failed: String,
+}
+
+fn tally(seeds: impl Iterator<Item = u64>) -> Tally {
+    let mut tally = Tally::default();
+    for seed in seeds {
         let outcome = simulate(seed, Options::default()).unwrap();
         if !outcome.violations.is_empty() {
-            failed += &outcome.to_string();
+            tally.failed += &outcome.to_string();
         }
-        faults.extend(outcome.faults());
-        ways.extend(outcome.ways);
+        tally.faults.extend(outcome.faults());
+        tally.ways.extend(outcome.ways);
+    }
+    tally
+}
+
+#[test]
+fn nothing_is_lost_or_done_twice_whatever_goes_wrong() {
+    let threads = thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
+    let parts: Vec<Tally> = thread::scope(|scope| {
+        let parts = (0..threads).map(|part| scope.spawn(move || tally((1..=SEEDS).filter(|n| n % threads == part))));
+        let parts: Vec<_> = parts.collect();
+        parts.into_iter().map(|part| part.join().unwrap()).collect()
+    });
+    let (mut faults, mut ways, mut failed) = (BTreeSet::new(), BTreeSet::new(), String::new());
+    for part in parts {
+        faults.extend(part.faults);
+        ways.extend(part.ways);
+        failed += &part.failed;
     }
     assert!(
         failed.is_empty(),

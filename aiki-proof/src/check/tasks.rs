@@ -54,14 +54,11 @@ impl Case<'_> {
                         }
                     }
                 }
-                What::Began { task, attempt, worker } if recorded.contains_key(task) => {
-                    if !stood_still.contains(&(worker.clone(), task.run())) {
-                        self.broken(
-                            3,
-                            task.run(),
-                            format!("attempt {attempt} of task {task} began on {worker} after its record"),
-                        );
-                    }
+                What::Began { task, attempt, worker }
+                    if recorded.contains_key(task) && !stood_still.contains(&(worker.clone(), task.run())) =>
+                {
+                    let text = format!("attempt {attempt} of task {task} began on {worker} after its record");
+                    self.broken(3, task.run(), text);
                 }
                 _ => {}
             }

@@ -130,7 +130,8 @@ impl House {
 
     pub(super) fn start_worker(&mut self, at: usize) -> Result<(), String> {
         let world = &self.world;
-        let skew = if world.goes_wrong(150) { [3_600_000, -3_600_000][world.chance.below(2) as usize] } else { 0 };
+        let skew =
+            if world.goes_wrong(150) { [3_600_000, 3_600_000, -3_600_000][world.chance.below(3) as usize] } else { 0 };
         let slot = &mut self.slots[at];
         let process = Process::new(&slot.id);
         let node = Node::start(Arc::clone(&process), world.epoch, self.now).map_err(broken)?;
@@ -145,7 +146,7 @@ impl House {
             .heartbeat_on_runtime(true);
         let worker = node.block_on(async { builder.build() }).ok_or_else(|| broken("no runtime"))?.map_err(broken)?;
         for name in NAMES {
-            worker.workflow_registry().add(&workflow(&place, name));
+            worker.workflow_registry().add(workflow(&place, name));
         }
         process.rename(worker.name());
         self.workers_ever.insert(process.name());
@@ -231,13 +232,7 @@ impl House {
 
     /// All runs that anybody has heard of.
     fn known(&self) -> BTreeSet<RunId> {
-        let history = self.world.ledger.history();
-        let known = history.iter().filter_map(|happened| match &happened.what {
-            What::Created { run, .. } if run.to_bits() >> 80 > 0 => Some(*run),
-            What::Granted { run, .. } | What::Published { run } => Some(*run),
-            _ => None,
-        });
-        known.collect()
+        lock(&self.world.known).clone()
     }
 
     /// Nothing goes wrong any more: everything may come to rest.

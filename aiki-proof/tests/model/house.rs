@@ -351,10 +351,9 @@ impl House {
                 (report.epoch, report.seq) =
                     (self.head.epoch, self.head.last_report.as_ref().map_or(1, |last| last.seq + 1));
             }
-            Plans::BlindResults => {
-                if stage > 0 {
-                    self.results[stage as usize - 1] = self.results[stage as usize - 1].saturating_add(1).min(2);
-                }
+            Plans::BlindResults if stage > 0 => {
+                let results = &mut self.results[stage as usize - 1];
+                *results = (*results + 1).min(2);
             }
             _ => {}
         }
