@@ -21,6 +21,7 @@ use crate::readers::Readers;
 use crate::retention::Retention;
 use crate::server::{Inner, Server};
 use crate::storage::StorageError;
+use crate::storage::kept::KeptMemory;
 use crate::storage::memory::MemoryStorage;
 use crate::timer::Timer;
 use crate::workers::Workers;
@@ -198,6 +199,7 @@ impl ServerStartError {
 
 enum StoreChoice {
     Memory,
+    Kept(KeptMemory),
     #[cfg(feature = "sqlite")]
     Sqlite(crate::storage::sqlite::Options),
     #[cfg(feature = "postgres")]
@@ -244,6 +246,13 @@ impl ServerBuilder {
     /// Keeps the runs in this program's memory: they are gone when it ends. The default.
     pub fn memory(mut self) -> Self {
         self.store = StoreChoice::Memory;
+        self
+    }
+
+    /// Keeps the runs in a memory that outlives the server. For simulations of a server that is restarted.
+    #[doc(hidden)]
+    pub fn kept_memory(mut self, memory: &KeptMemory) -> Self {
+        self.store = StoreChoice::Kept(memory.clone());
         self
     }
 
@@ -383,10 +392,13 @@ impl ServerBuilder {
         let (clock, entropy) = (Arc::clone(&self.clock), self.entropy);
         let (lane, readers) = match self.store {
             StoreChoice::Memory => {
-                let storage = Box::new(MemoryStorage::default());
-                let lane = Lane::new(storage, clock, entropy, Arc::clone(&effects)).map_err(ServerStartError::store)?;
-                let lane = Arc::new(Mutex::new(Some(lane)));
-                (LaneHandle::Inline(Arc::clone(&lane)), Readers::Inline(lane))
+                let lane = Lane::new(Box::new(MemoryStorage::default()), clock, entropy, Arc::clone(&effects));
+                inline(lane.map_err(ServerStartError::store)?)
+            }
+            StoreChoice::Kept(memory) => {
+                let storage = memory.lend().ok_or_else(|| ServerStartError::Store("another server has it".into()))?;
+                let lane = Lane::new(Box::new(storage), clock, entropy, Arc::clone(&effects));
+                inline(lane.map_err(ServerStartError::store)?)
             }
             #[cfg(feature = "sqlite")]
             StoreChoice::Sqlite(options) => {
@@ -464,6 +476,12 @@ impl ServerBuilder {
     }
 }
 
+/// A lane without a thread, and the way to read from its store.
+fn inline(lane: Lane) -> (LaneHandle, Readers) {
+    let lane = Arc::new(Mutex::new(Some(lane)));
+    (LaneHandle::Inline(Arc::clone(&lane)), Readers::Inline(lane))
+}
+
 #[cfg(feature = "sqlite")]
 async fn open_sqlite(
     runtime: &Handle,
@@ -487,7 +505,7 @@ impl StoreChoice {
     /// Whether other servers may use it as well.
     fn is_shared(&self) -> bool {
         match self {
-            StoreChoice::Memory => false,
+            StoreChoice::Memory | StoreChoice::Kept(_) => false,
             #[cfg(feature = "sqlite")]
             StoreChoice::Sqlite(_) => false,
             #[cfg(feature = "postgres")]

@@ -70,3 +70,5 @@ pub use local_client::LocalClient;
 #[cfg(feature = "metrics")]
 pub use measure::describe_metrics;
 pub use server::Server;
+#[doc(hidden)]
+pub use storage::kept::KeptMemory;

@@ -52,7 +52,6 @@ impl LocalClient {
     }
 
     /// For callers that outlive this process.
-    #[cfg(feature = "http")]
     pub(crate) fn for_others(server: Arc<Inner>, namespace: Name) -> Self {
         Self { server, namespace, in_process: false, trace: None }
     }

@@ -1,8 +1,8 @@
 //! The table at which a batch is planned: the runs it touches, as earlier requests of the same batch
 //! left them.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry as Place;
+use std::collections::btree_map::Entry as Place;
+use std::collections::{BTreeMap, HashMap};
 
 use aiki_core::id::RunIdSource;
 use aiki_core::run::RunHead;
@@ -90,7 +90,7 @@ pub(crate) struct Desk<'a> {
     pub(super) memory: &'a mut Memory,
     ids: &'a mut RunIdSource,
     entropy: &'a dyn Entropy,
-    runs: HashMap<RunId, OpenRun>,
+    runs: BTreeMap<RunId, OpenRun>,
     pub(super) schedules: OpenSchedules,
     /// Reference ids that were looked up for this batch, or taken in it; `None`: nobody has it.
     references: HashMap<ReferenceKey, Option<RunId>>,
@@ -112,7 +112,7 @@ impl<'a> Desk<'a> {
         touched: &mut Vec<RunId>,
         wanted: &mut Vec<ReferenceKey>,
     ) -> Result<Self, StorageError> {
-        let runs = HashMap::with_capacity(touched.len());
+        let runs = BTreeMap::new();
         // Elsewhere a look-up is no round trip.
         let references = if storage.is_shared() && !wanted.is_empty() {
             let found = storage.by_reference(wanted)?;
@@ -334,7 +334,7 @@ impl<'a> Desk<'a> {
     }
 
     /// Ends the planning.
-    pub(super) fn finish(self) -> Result<(Timestamp, HashMap<RunId, OpenRun>, OpenSchedules), ServerError> {
+    pub(super) fn finish(self) -> Result<(Timestamp, BTreeMap<RunId, OpenRun>, OpenSchedules), ServerError> {
         match self.broken {
             Some(error) => Err(error),
             None => Ok((self.now, self.runs, self.schedules)),

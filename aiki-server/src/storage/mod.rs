@@ -2,6 +2,7 @@
 //! questions that need an index. It decides nothing.
 
 mod error;
+pub(crate) mod kept;
 mod listing;
 pub(crate) mod memory;
 #[cfg(feature = "postgres")]
