@@ -166,12 +166,10 @@ impl Case<'_> {
                     pending.entry((*run, worker)).or_default().push(decision);
                     values.insert((decision, worker), value);
                 }
-                What::Sent { run, epoch, seq, worker } => {
-                    // A report that is sent again is the same report: what came since is in the next one.
-                    if made.insert((*run, *epoch, *seq)) {
-                        let decisions = pending.remove(&(*run, worker)).unwrap_or_default();
-                        sent.insert((*run, *epoch, *seq), decisions);
-                    }
+                // A report that is sent again is the same report: what came since is in the next one.
+                What::Sent { run, epoch, seq, worker } if made.insert((*run, *epoch, *seq)) => {
+                    let decisions = pending.remove(&(*run, worker)).unwrap_or_default();
+                    sent.insert((*run, *epoch, *seq), decisions);
                 }
                 What::Reported { run, epoch, seq, worker, .. } => {
                     for decision in sent.remove(&(*run, *epoch, *seq)).unwrap_or_default() {
