@@ -41,7 +41,7 @@ impl Case<'_> {
                 What::Delivered { worker, receipt, .. } => {
                     came.entry((worker, receipt)).or_insert(at);
                 }
-                What::Granted { run, worker, .. } => words.entry((worker, *run)).or_default().granted = at,
+                What::Granted { run, worker, .. } => words.entry((worker, *run)).or_default().granted.push(at),
                 What::Done { run, worker } | What::Refused { run, worker, .. } | What::Lost { run, worker, .. } => {
                     words.entry((worker, *run)).or_default().over = at;
                 }
@@ -54,11 +54,13 @@ impl Case<'_> {
                 What::Fault { worker: None, .. } => shaken_all = at,
                 What::Acked { run, worker, receipt } => {
                     let came = came.remove(&(worker, receipt.as_str())).unwrap_or_default();
-                    let word = words.get(&(worker, *run)).copied().unwrap_or_default();
+                    let word = words.entry((worker, *run)).or_default();
                     let shaken = shaken.get(worker).copied().unwrap_or_default().max(shaken_all);
-                    let let_go = word.granted > came && shaken > word.granted;
+                    let mut granted = word.granted.iter().filter(|granted| **granted > came);
+                    let worked = granted.clone().next().is_some();
+                    let let_go = granted.any(|granted| shaken > *granted);
                     if word.over < came && !let_go {
-                        let text = match word.granted > came {
+                        let text = match worked {
                             true => "while it worked on it",
                             false => "before the server had said anything",
                         };
@@ -73,8 +75,8 @@ impl Case<'_> {
 }
 
 /// When the server last said something to a worker about a run.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 struct Word {
-    granted: usize,
+    granted: Vec<usize>,
     over: usize,
 }

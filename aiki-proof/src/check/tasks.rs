@@ -152,6 +152,7 @@ impl Case<'_> {
     fn decisions(&mut self) {
         let mut pending: BTreeMap<(RunId, &Name), Vec<Decision<'_>>> = BTreeMap::new();
         let mut sent: BTreeMap<(RunId, u64, u64), Vec<Decision<'_>>> = BTreeMap::new();
+        let mut made: BTreeSet<(RunId, u64, u64)> = BTreeSet::new();
         let mut holds: BTreeMap<Decision<'_>, &str> = BTreeMap::new();
         let mut values: BTreeMap<(Decision<'_>, &Name), &str> = BTreeMap::new();
         let mut told = BTreeSet::new();
@@ -165,10 +166,10 @@ impl Case<'_> {
                     pending.entry((*run, worker)).or_default().push(decision);
                     values.insert((decision, worker), value);
                 }
-                What::Sent { run, epoch, seq, worker } => {
-                    if let Some(decisions) = pending.remove(&(*run, worker)) {
-                        sent.entry((*run, *epoch, *seq)).or_insert(decisions);
-                    }
+                // A report that is sent again is the same report: what came since is in the next one.
+                What::Sent { run, epoch, seq, worker } if made.insert((*run, *epoch, *seq)) => {
+                    let decisions = pending.remove(&(*run, worker)).unwrap_or_default();
+                    sent.insert((*run, *epoch, *seq), decisions);
                 }
                 What::Reported { run, epoch, seq, worker, .. } => {
                     for decision in sent.remove(&(*run, *epoch, *seq)).unwrap_or_default() {

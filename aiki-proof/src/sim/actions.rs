@@ -7,6 +7,7 @@ use std::time::Duration;
 use aiki_core::{Client, Priority, RetryStrategy, RunId, Schedule, ServerError};
 use tokio::time::sleep;
 
+use super::bug::Bug;
 use super::house::House;
 use super::process::{Ambush, Process};
 use super::program::{NAMES, NUDGE, Place, Program, workflow};
@@ -57,6 +58,8 @@ impl House {
                     }
                 }
             }
+            // A fence is needed where workers stand still; otherwise they let go of their claims in time.
+            700..800 if self.world.bug == Some(Bug::NoFence) => self.freeze(),
             _ => {}
         }
         Ok(())
