@@ -1,5 +1,6 @@
 //! The runner of recorded exchanges against scripted servers: every kind of wrong answer is
 //! noticed, what the contract leaves open is not.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
