@@ -203,7 +203,7 @@ mod tests {
         let send = |history_limit| {
             let event = EventMessage { name: "paid".into(), data: None, reference_id: Some("once".into()) };
             let (namespace, request) = (Name::new("n"), SendEvent { run, event });
-            Planned::new(ReceiveEvent { namespace, request, history_limit, late: false })
+            Planned::new(ReceiveEvent { namespace, request, key: None, history_limit, late: false })
         };
         let (mut refused, mut accepted, mut again) = (send(0), send(100), send(100));
         lane.work(&mut [&mut refused, &mut accepted, &mut again]);
