@@ -63,8 +63,11 @@ impl From<ServerStartError> for Failure {
     fn from(error: ServerStartError) -> Self {
         let code = match &error {
             ServerStartError::Locked { .. } => 5,
-            ServerStartError::NewerSchema { .. } | ServerStartError::NotADatabase { .. } => 6,
-            ServerStartError::NotAPath { .. } => 2,
+            ServerStartError::NewerSchema { .. }
+            | ServerStartError::NotADatabase { .. }
+            | ServerStartError::PostgresForeign { .. }
+            | ServerStartError::PostgresNewerSchema { .. } => 6,
+            ServerStartError::NotAPath { .. } | ServerStartError::PostgresUrl { .. } => 2,
             ServerStartError::Thread(_) => 1,
             _ => 4,
         };
@@ -75,6 +78,7 @@ impl From<ServerStartError> for Failure {
 impl From<KeyStoreError> for Failure {
     fn from(error: KeyStoreError) -> Self {
         match error {
+            KeyStoreError::Address(_) => Self::usage(error),
             KeyStoreError::Open(_) | KeyStoreError::Failed(_) => Self::database(error),
             KeyStoreError::Foreign(_) | KeyStoreError::Damaged(_) => Self::new(6, error),
             KeyStoreError::Taken(_) => Self::broken(error),
@@ -108,5 +112,21 @@ mod tests {
             assert!(TABLE.contains(&format!("\n  {} ", failure.code())), "{}", failure.code());
         }
         assert_eq!((locked.code(), newer.code()), (5, 6));
+    }
+
+    #[test]
+    fn a_postgres_that_cannot_be_had_ends_it_as_a_file_would() {
+        let place = || "db:5432/aiki".to_owned();
+        let (schema, reason) = (|| "aiki".to_owned(), || "why".to_owned());
+        let code = |error: ServerStartError| Failure::from(error).code();
+        assert_eq!(code(ServerStartError::PostgresUrl { reason: reason() }), 2);
+        assert_eq!(Failure::from(KeyStoreError::Address(reason())).code(), 2);
+        assert_eq!(code(ServerStartError::PostgresForeign { place: place(), schema: schema() }), 6);
+        let newer = ServerStartError::PostgresNewerSchema { place: place(), schema: schema(), found: 9, known: 1 };
+        assert_eq!(code(newer), 6);
+        assert_eq!(code(ServerStartError::PostgresUnreachable { place: place(), reason: reason() }), 4);
+        assert_eq!(code(ServerStartError::PostgresLogin { place: place(), reason: reason() }), 4);
+        assert_eq!(code(ServerStartError::PostgresNoDatabase { place: place() }), 4);
+        assert_eq!(code(ServerStartError::PostgresTls { reason: reason() }), 4);
     }
 }
