@@ -235,7 +235,7 @@ async fn waits_last_as_long_as_they_should_on_a_worker_whose_clock_is_wrong() {
             let noted = noted.clone();
             async move {
                 noted.lock().unwrap().push(began.elapsed());
-                if noted.lock().unwrap().len() < 2 { Err(Failure::new("not yet")) } else { Ok(()) }
+                if noted.lock().unwrap().len() < 2 { Err(Failure::new("Busy", "not yet")) } else { Ok(()) }
             }
         })
         .retry(aiki_core::RetryStrategy::fixed(2, Duration::from_secs(30)));
@@ -247,7 +247,8 @@ async fn waits_last_as_long_as_they_should_on_a_worker_whose_clock_is_wrong() {
                 Ok::<_, Failure>(())
             }
         });
-        let worker = house.worker("w").clock(Arc::new(Wrong { right: house.clock.clone(), ahead, behind })).build().unwrap();
+        let worker =
+            house.worker("w").clock(Arc::new(Wrong { right: house.clock.clone(), ahead, behind })).build().unwrap();
         worker.workflow_registry().add(&workflow);
         start(&worker);
         workflow.start(&house.client, ()).await.unwrap().wait().await.unwrap();
