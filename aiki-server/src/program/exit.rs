@@ -16,6 +16,9 @@ Exit codes:
   5    another server has the database file open
   6    the database is from a newer version, or not Aiki's
   7    the address is not loopback and there are no API keys
+  8    runs, workers: the server of --url does not answer, or cannot work for now
+  9    runs, workers: the server does not accept the key, or the key may not do that
+  10   runs: there is no such run, or (cancel) it has ended
   130  a second SIGINT, 143 a second SIGTERM: stopped at once";
 
 /// Why the program does not go on.
@@ -51,6 +54,18 @@ impl Failure {
 
     pub(crate) fn no_keys(text: impl fmt::Display) -> Self {
         Self::new(7, text)
+    }
+
+    pub(crate) fn no_server(text: impl fmt::Display) -> Self {
+        Self::new(8, text)
+    }
+
+    pub(crate) fn refused(text: impl fmt::Display) -> Self {
+        Self::new(9, text)
+    }
+
+    pub(crate) fn no_run(text: impl fmt::Display) -> Self {
+        Self::new(10, text)
     }
 
     /// The exit code.
@@ -106,9 +121,16 @@ mod tests {
         let path = std::path::PathBuf::from("aiki.db");
         let locked = Failure::from(ServerStartError::Locked { path: path.clone() });
         let newer = Failure::from(ServerStartError::NewerSchema { path, found: 9, known: 3 });
-        for failure in
-            [&locked, &newer, &Failure::usage(""), &Failure::listen(""), &Failure::database(""), &Failure::no_keys("")]
-        {
+        let made: [fn(&'static str) -> Failure; 7] = [
+            Failure::usage,
+            Failure::listen,
+            Failure::database,
+            Failure::no_keys,
+            Failure::no_server,
+            Failure::refused,
+            Failure::no_run,
+        ];
+        for failure in made.map(|make| make("")).iter().chain([&locked, &newer]) {
             assert!(TABLE.contains(&format!("\n  {} ", failure.code())), "{}", failure.code());
         }
         assert_eq!((locked.code(), newer.code()), (5, 6));
