@@ -53,6 +53,12 @@ pub fn ceil_millis(duration: Duration) -> u64 {
 pub trait Clock: Send + Sync + 'static {
     /// The current time.
     fn now(&self) -> Timestamp;
+
+    /// Whether the clock and the runtime's timers go by the same time. Where they do not, because a clock
+    /// may be set, long waits look at the clock again every few seconds.
+    fn keeps_timers(&self) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]

@@ -76,6 +76,9 @@ pub use aiki_worker::{
     ConfigError, Limit, StopReport, Unready, Worker, WorkerBuilder, WorkerConfig, WorkerError, WorkerHealth,
     WorkerStatus,
 };
+#[cfg(feature = "testing")]
+/// The test kit: everything in one process, in virtual time.
+pub use aiki_testing as testing;
 #[cfg(feature = "embedded")]
 pub use embedded::{Server, ServerBuilder};
 pub use error::Error;

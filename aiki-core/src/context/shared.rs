@@ -6,6 +6,7 @@ use std::task::Waker;
 use crate::cancel::CancellationToken;
 use crate::gate::TaskGate;
 use crate::id::RunId;
+use crate::intercept::TaskInterceptor;
 use crate::name::WorkflowKey;
 use crate::replay::{RunMachine, StepId};
 use crate::time::{Clock, Timestamp};
@@ -18,6 +19,7 @@ pub(crate) struct About {
     pub(crate) reference_id: Option<String>,
     pub(crate) deadline: Option<Timestamp>,
     pub(crate) gate: Option<Arc<dyn TaskGate>>,
+    pub(crate) interceptor: Option<Arc<dyn TaskInterceptor>>,
     pub(crate) history: HistorySize,
     pub(crate) events: Arc<[String]>,
 }
@@ -49,6 +51,7 @@ pub(crate) struct Shared {
     pub(crate) cancellation: CancellationToken,
     pub(crate) deadline: Option<Timestamp>,
     pub(crate) gate: Option<Arc<dyn TaskGate>>,
+    pub(crate) interceptor: Option<Arc<dyn TaskInterceptor>>,
     pub(crate) history: HistorySize,
     pub(crate) events: Arc<[String]>,
     state: Mutex<State>,
@@ -61,7 +64,7 @@ pub(crate) struct State {
 
 impl Shared {
     pub(crate) fn new(about: About, clock: Arc<dyn Clock>, machine: RunMachine) -> Self {
-        let About { id, workflow, attempt, reference_id, deadline, gate, history, events } = about;
+        let About { id, workflow, attempt, reference_id, deadline, gate, interceptor, history, events } = about;
         Self {
             id,
             workflow,
@@ -69,6 +72,7 @@ impl Shared {
             reference_id,
             deadline,
             gate,
+            interceptor,
             history,
             events,
             clock,

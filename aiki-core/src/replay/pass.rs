@@ -11,6 +11,7 @@ use crate::context::{About, HistorySize, Run, Shared};
 use crate::definition::{HandlerFuture, RegisteredWorkflow};
 use crate::failure::Failure;
 use crate::gate::TaskGate;
+use crate::intercept::TaskInterceptor;
 use crate::report::{Report, ReportReceipt};
 use crate::run::record::Signal;
 use crate::server_client::ClaimedRun;
@@ -63,6 +64,18 @@ impl Pass {
         config: MachineConfig,
         gate: Option<Arc<dyn TaskGate>>,
     ) -> Self {
+        Self::intercepted(claim, workflow, clock, config, gate, None)
+    }
+
+    /// The same with somebody between the calls of tasks and their bodies.
+    pub fn intercepted(
+        claim: ClaimedRun,
+        workflow: &RegisteredWorkflow,
+        clock: Arc<dyn Clock>,
+        config: MachineConfig,
+        gate: Option<Arc<dyn TaskGate>>,
+        interceptor: Option<Arc<dyn TaskInterceptor>>,
+    ) -> Self {
         let ClaimedRun { mut record, epoch, history_limit, .. } = claim;
         let input = record.input.take();
         let about = About {
@@ -72,6 +85,7 @@ impl Pass {
             reference_id: record.reference_id.clone(),
             deadline: record.deadline,
             gate,
+            interceptor,
             history: HistorySize { entries: record.history_len, limit: history_limit },
             events: workflow.events().clone(),
         };
