@@ -12,8 +12,9 @@ use tokio::sync::watch;
 
 use crate::faults::Trouble;
 
-/// Leases of claims, as of the memory queue.
-const LEASE: Duration = Duration::from_secs(60);
+/// How long a claim lasts without a heartbeat. Every heartbeat is a moment at which virtual time stops, and no
+/// environment waits for a lease to lapse: it takes back what a worker held that died.
+pub(crate) const LEASE: Duration = Duration::from_secs(12 * 3_600);
 /// A delivery that comes twice comes again after this time.
 const AGAIN: Duration = Duration::from_millis(20);
 

@@ -10,7 +10,7 @@ use aiki_server::Server;
 use aiki_worker::{Worker, WorkerBuilder};
 use tokio::sync::watch;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, LEASE};
 use crate::crash::{Mortal, Switch};
 use crate::env::{Inner, TestEnv};
 use crate::faults::{Faults, Trouble};
@@ -135,6 +135,7 @@ impl TestEnvBuilder {
                 .id(format!("test-worker-{number}"))
                 .max_concurrent_workflow_runs(SLOTS)
                 .subscriber(broker.clone())
+                .heartbeat_interval(LEASE / 3)
                 .clock(shared.clone())
                 .entropy(entropy(number))
                 .fail_foreign_waits(true);
@@ -142,7 +143,7 @@ impl TestEnvBuilder {
             let worker = (self.worker)(builder)
                 .task_interceptor(Arc::new(stage.clone()))
                 .executor(move |inner| Arc::new(Mortal { inner, switch: mortal }))
-                .quiet_when_idle(true)
+                .quiet(true)
                 .build()
                 .map_err(|error| EnvError::Start(error.to_string()))?;
             for workflow in &self.workflows {

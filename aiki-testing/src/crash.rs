@@ -96,6 +96,11 @@ impl Switch {
         self.crashes.send_replace(crashes);
     }
 
+    /// Changes with every crash.
+    pub(crate) fn crashes(&self) -> watch::Receiver<u64> {
+        self.crashes.subscribe()
+    }
+
     fn fire(&self, point: CrashPoint) -> bool {
         let mut state = self.lock();
         let fires = state.armed == Some(point);

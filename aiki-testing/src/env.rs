@@ -12,11 +12,13 @@ use aiki_core::{Client, Clock, RegisteredWorkflow, RunError, StartRun, Timestamp
 use aiki_runtime::VirtualClock;
 use aiki_server::Server;
 use aiki_worker::{RunningWorker, Worker};
+use tokio::task::JoinHandle;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::broker::Broker;
 use crate::builder::TestEnvBuilder;
+use crate::crash::Switch;
 use crate::faults::{Faults, Trouble};
 use crate::mock::Mock;
 use crate::stage::Stage;
@@ -79,6 +81,7 @@ pub(crate) struct Inner {
     pub(crate) stage: Stage,
     workers: Vec<Worker>,
     running: Mutex<Vec<RunningWorker>>,
+    recovery: JoinHandle<()>,
 }
 
 impl Inner {
@@ -90,7 +93,8 @@ impl Inner {
         stage: Stage,
         workers: Vec<Worker>,
     ) -> Self {
-        let inner = Self { server, client, clock, broker, stage, workers, running: Mutex::default() };
+        let recovery = tokio::spawn(recover(server.clone(), stage.switch.clone()));
+        let inner = Self { server, client, clock, broker, stage, workers, running: Mutex::default(), recovery };
         inner.start_workers();
         inner
     }
@@ -115,8 +119,21 @@ impl Drop for Inner {
         {
             eprintln!("{}", trouble.faults);
         }
+        self.recovery.abort();
         for running in self.take_running() {
             running.cancel();
+        }
+    }
+}
+
+/// The server takes back what workers held that have died, as at the start of a new process.
+async fn recover(server: Server, switch: Switch) {
+    let mut crashes = switch.crashes();
+    while crashes.changed().await.is_ok() {
+        // The dead have let go by then.
+        tokio::task::yield_now().await;
+        if server.take_back_orphans().await.is_err() {
+            return;
         }
     }
 }
@@ -226,8 +243,8 @@ impl TestEnv {
         self.inner.broker.restart();
     }
 
-    /// All workers die now, without a word: what they have under way is on no record, and their claims stand
-    /// until their leases lapse, a minute later. Then new ones take over.
+    /// All workers die now, without a word: what they have under way is on no record. New ones take over at
+    /// once, as after the start of a new process.
     pub fn crash_workers(&self) {
         self.inner.stage.switch.crash();
     }

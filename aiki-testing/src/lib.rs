@@ -4,6 +4,7 @@
 //! |---|---|
 //! | run workflows in a unit test, thirty days in milliseconds | [`TestEnv`] |
 //! | replace the bodies of tasks, and see how they were called | [`TestEnv::mock`], [`TestEnv::assert_called_once_with`] |
+//! | let workers die at every point where it could matter | [`crash_sweep`], [`CrashSweep`] |
 //! | let deliveries go wrong, by chance that can be repeated | [`Faults`] |
 //!
 //! Programs use it as `aiki::testing`, with the feature `testing` of the crate `aiki` among their
@@ -21,6 +22,7 @@ mod link;
 mod mock;
 mod seed;
 mod stage;
+mod sweep;
 mod time;
 mod waits;
 mod workflows;
@@ -31,5 +33,6 @@ pub use env::TestEnv;
 pub use faults::Faults;
 pub use journal::TaskRun;
 pub use mock::Mock;
+pub use sweep::{CrashSweep, SweepFailure, SweepReport, SweptPoint, crash_sweep};
 pub use time::EnvError;
 pub use workflows::Workflows;

@@ -27,6 +27,8 @@ const FOR_THE_END: Duration = Duration::from_secs(30);
 const REPORTS: u64 = 50_000;
 /// Those who wait look at the number of reports after so many.
 const LOOK: u64 = 500;
+/// Workers wait for news for so long at a time: every end of a wait is a moment at which virtual time stops.
+const NEWS: Duration = Duration::from_secs(365 * 86_400);
 /// A lease that is stolen lasts so long.
 const STOLEN: Duration = Duration::from_millis(1);
 
@@ -190,7 +192,7 @@ impl ServerClient for Link {
     }
 
     async fn await_news(&self, worker: &Name, timeout: Duration) -> Result<Vec<RunId>, ServerError> {
-        self.inner.await_news(worker, timeout).await
+        self.inner.await_news(worker, timeout.max(NEWS)).await
     }
 
     async fn activate_schedule(&self, request: ActivateSchedule) -> Result<ScheduleRecord, ServerError> {

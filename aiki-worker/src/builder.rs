@@ -47,7 +47,7 @@ pub struct WorkerBuilder {
     decorators: Vec<Decorator>,
     interceptor: Option<Arc<dyn TaskInterceptor>>,
     heartbeat_on_runtime: bool,
-    quiet_when_idle: bool,
+    quiet: bool,
     fail_foreign_waits: bool,
     task_limits: HashMap<String, Limit>,
     workflow_limits: HashMap<String, Limit>,
@@ -68,7 +68,7 @@ impl WorkerBuilder {
             decorators: Vec::new(),
             interceptor: None,
             heartbeat_on_runtime: false,
-            quiet_when_idle: false,
+            quiet: false,
             fail_foreign_waits: false,
             task_limits: HashMap::new(),
             workflow_limits: HashMap::new(),
@@ -174,12 +174,12 @@ impl WorkerBuilder {
         self
     }
 
-    /// Sets no timers while the worker executes nothing, and runs the heartbeats as
-    /// [`heartbeat_on_runtime`](Self::heartbeat_on_runtime) does: for tests with virtual time, which stops at
-    /// every timer. The [health](Worker::health) of an idle worker then says nothing, and the server forgets
-    /// what it serves.
-    pub fn quiet_when_idle(mut self, quiet: bool) -> Self {
-        self.quiet_when_idle = quiet;
+    /// Sets no timers of its own: none while the worker executes nothing, and otherwise only those that keep
+    /// its claims, which run as with [`heartbeat_on_runtime`](Self::heartbeat_on_runtime). For tests with
+    /// virtual time, which stops at every timer. The worker's [health](Worker::health) then says nothing, and
+    /// the server forgets what an idle worker serves.
+    pub fn quiet(mut self, quiet: bool) -> Self {
+        self.quiet = quiet;
         self
     }
 
@@ -259,8 +259,8 @@ impl WorkerBuilder {
             heartbeat: effective_heartbeat(configured_heartbeat, lease),
             configured_heartbeat,
             graceful: self.config.graceful_shutdown_timeout(),
-            heartbeat_on_runtime: self.heartbeat_on_runtime || self.quiet_when_idle,
-            quiet_when_idle: self.quiet_when_idle,
+            heartbeat_on_runtime: self.heartbeat_on_runtime || self.quiet,
+            quiet: self.quiet,
             readiness_limit: self.readiness_limit,
         };
         let limits = Limits::new(self.task_limits);

@@ -36,8 +36,8 @@ pub(crate) struct Settings {
     pub(crate) configured_heartbeat: Duration,
     pub(crate) graceful: Duration,
     pub(crate) heartbeat_on_runtime: bool,
-    /// No timers while nothing is executed.
-    pub(crate) quiet_when_idle: bool,
+    /// No timers but those that keep claims.
+    pub(crate) quiet: bool,
     /// How old a proof of consuming may be.
     pub(crate) readiness_limit: Duration,
 }

@@ -109,8 +109,7 @@ impl Dispatcher {
             let wait = self.launch(control);
             self.launch_errand();
             self.tick(control);
-            let ticks = !self.shared.settings.quiet_when_idle || self.state.held() > 0;
-            let next_tick = ticks.then(|| Instant::now() + TICK);
+            let next_tick = (!self.shared.settings.quiet).then(|| Instant::now() + TICK);
             let next = [wait, next_tick].into_iter().flatten().min();
             tokio::select! {
                 biased;

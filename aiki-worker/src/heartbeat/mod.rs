@@ -71,7 +71,7 @@ async fn beat(shared: Arc<Shared>, stop: CancellationToken) {
     tokio::select! {
         () = stop.cancelled() => {}
         () = async {
-            if shared.settings.quiet_when_idle {
+            if shared.settings.quiet {
                 while_busy(&shared).await;
             } else {
                 keep(&shared).await;
@@ -81,7 +81,11 @@ async fn beat(shared: Arc<Shared>, stop: CancellationToken) {
 }
 
 async fn keep(shared: &Shared) {
-    tokio::join!(leases::keep(shared), deliveries::keep(shared), news::keep(shared), watchdog::watch(shared));
+    tokio::join!(keep_claims(shared), watchdog::watch(shared));
+}
+
+async fn keep_claims(shared: &Shared) {
+    tokio::join!(leases::keep(shared), deliveries::keep(shared), news::keep(shared));
 }
 
 /// Keeps up nothing while nothing is held. The first heartbeat after that is soon enough: the claim is new.
@@ -89,7 +93,7 @@ async fn while_busy(shared: &Shared) {
     let mut busy = shared.active.busy();
     while busy.wait_for(|busy| *busy).await.is_ok() {
         tokio::select! {
-            () = keep(shared) => {}
+            () = keep_claims(shared) => {}
             _ = busy.wait_for(|busy| !*busy) => {}
         }
     }

@@ -1,6 +1,8 @@
 //! The test kit, as users have it, and that it notices what it is there to notice.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test fails")]
 
+mod crashes;
+mod faults;
 mod mocks;
 mod time;
 
