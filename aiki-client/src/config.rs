@@ -1,5 +1,10 @@
 //! Where the server is, and how to reach Redis.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
+use aiki_core::Name;
+use aiki_core::time::millis;
 use serde::Deserialize;
 
 use crate::redis::RedisConfig;
@@ -17,6 +22,43 @@ pub struct ClientConfig {
     /// Redis, for workers that subscribe through it.
     #[serde(default)]
     pub redis: Option<RedisConfig>,
+    /// The namespace that the key belongs to. The server tells it; give it where it has to be known before the
+    /// server has been reached, as for workers that subscribe through Redis.
+    #[serde(default)]
+    pub namespace: Option<Name>,
+    /// Trusts only who the certificates of this PEM file have signed. Only with https.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// How long making a connection may take. 5 s unless given.
+    #[serde(default = "connect_timeout", rename = "connectTimeoutMs", with = "millis")]
+    pub connect_timeout: Duration,
+    /// How long the answer to a request may take, beyond the time that the request itself asks the server to
+    /// wait. 30 s unless given.
+    #[serde(default = "request_timeout", rename = "requestTimeoutMs", with = "millis")]
+    pub request_timeout: Duration,
+    /// For how long a request that did not reach the server, or whose answer was lost, is tried again. 10 s
+    /// unless given.
+    #[serde(default = "retry_for", rename = "retryForMs", with = "millis")]
+    pub retry_for: Duration,
+    /// The largest answer that is read, in bytes. 64 MiB unless given.
+    #[serde(default = "answer_limit")]
+    pub answer_limit: usize,
+}
+
+fn connect_timeout() -> Duration {
+    Duration::from_secs(5)
+}
+
+fn request_timeout() -> Duration {
+    Duration::from_secs(30)
+}
+
+fn retry_for() -> Duration {
+    Duration::from_secs(10)
+}
+
+fn answer_limit() -> usize {
+    64 * 1024 * 1024
 }
 
 /// A configuration that cannot be used.
@@ -28,12 +70,47 @@ pub enum ConfigError {
     /// `url` has a scheme that is not HTTP.
     #[error("`url` has the scheme `{0}`: use http, https, or none")]
     Scheme(String),
+    /// `url` cannot be read.
+    #[error("`url` is `{url}`, which is no address ({reason}): give host and port, such as localhost:9090")]
+    Url {
+        /// What was given.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// `url` carries a user or a password.
+    #[error("`url` carries a user or a password: give the key as `apiKey`")]
+    Credentials,
+    /// The certificates cannot be used.
+    #[error("`caFile` {} cannot be used ({reason}): give a file of certificates in PEM form, and an https url", path.display())]
+    CaFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The key cannot be sent.
+    #[error("`apiKey` has characters that cannot be sent: give it as it was created, without line breaks")]
+    ApiKey,
+    /// The client cannot be made.
+    #[error("the client cannot be made: {0}")]
+    Client(String),
 }
 
 impl ClientConfig {
     /// A client of the server at `url`.
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), api_key: None, redis: None }
+        Self {
+            url: url.into(),
+            api_key: None,
+            redis: None,
+            namespace: None,
+            ca_file: None,
+            connect_timeout: connect_timeout(),
+            request_timeout: request_timeout(),
+            retry_for: retry_for(),
+            answer_limit: answer_limit(),
+        }
     }
 
     /// The server's address with its scheme, without a slash at the end.
@@ -41,12 +118,13 @@ impl ClientConfig {
     /// # Errors
     /// [`ConfigError`] when it is not an HTTP address.
     pub fn base_url(&self) -> Result<String, ConfigError> {
-        let url = self.url.trim().trim_end_matches('/');
-        match url.split_once("://") {
+        let url = self.url.trim();
+        let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+        let rest = rest.trim_end_matches('/');
+        match scheme {
             _ if url.is_empty() => Err(ConfigError::EmptyUrl),
-            Some(("http" | "https", _)) => Ok(url.to_owned()),
-            Some((scheme, _)) => Err(ConfigError::Scheme(scheme.to_owned())),
-            None => Ok(format!("http://{url}")),
+            "http" | "https" => Ok(format!("{scheme}://{rest}")),
+            scheme => Err(ConfigError::Scheme(scheme.to_owned())),
         }
     }
 }

@@ -1,5 +1,4 @@
-//! The client's configuration. The HTTP transport that uses it arrives together with the HTTP server;
-//! until then programs use the embedded server, whose `client()` has the same type.
+//! The client of a server elsewhere: [`HttpClient`], and its configuration.
 //!
 //! ```
 //! use aiki_client::ClientConfig;
@@ -13,9 +12,12 @@
 //! ```
 
 mod config;
+mod http;
+mod plain;
 mod redis;
 mod secret;
 
 pub use config::{ClientConfig, ConfigError};
+pub use http::HttpClient;
 pub use redis::{RedisAddress, RedisConfig};
 pub use secret::Secret;

@@ -19,6 +19,10 @@ const ORDINAL_BITS: u32 = 24;
 const TIME_BITS: u32 = 48;
 const TIME_SHIFT: u32 = 80;
 const ORDINAL_MASK: u128 = (1 << ORDINAL_BITS) - 1;
+/// Tells transitions from tasks, the first of the ordinal bits.
+const TRANSITION: u128 = 1 << (ORDINAL_BITS - 1);
+/// Tasks, sleeps, waits and children that a run may have, of each.
+pub(crate) const ORDINAL_LIMIT: u32 = (1 << (ORDINAL_BITS - 1)) - 1;
 
 /// The text is not a ULID.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -131,12 +135,12 @@ impl RunId {
 
     /// The id of the task that this run opened as its `ordinal`-th, counted from 0.
     pub fn task(self, ordinal: u32) -> TaskId {
-        TaskId(self.0 | (u128::from(ordinal) + 1) & ORDINAL_MASK)
+        TaskId(self.0 | (u128::from(ordinal) + 1) & (TRANSITION - 1))
     }
 
     /// The id of this run's `ordinal`-th transition, counted from 0.
     pub fn transition(self, ordinal: u32) -> TransitionId {
-        TransitionId(self.0 | (u128::from(ordinal) + 1) & ORDINAL_MASK)
+        TransitionId(self.0 | TRANSITION | (u128::from(ordinal) + 1) & (TRANSITION - 1))
     }
 }
 
@@ -148,7 +152,11 @@ impl TaskId {
 
     /// The how-many-th task of its run this is, counted from 0.
     pub fn ordinal(self) -> u32 {
-        ((self.0 & ORDINAL_MASK) as u32).wrapping_sub(1)
+        match self.0 & ORDINAL_MASK {
+            ordinal if ordinal < TRANSITION => (ordinal as u32).wrapping_sub(1),
+            // The id of something else.
+            _ => u32::MAX,
+        }
     }
 }
 
@@ -196,6 +204,16 @@ mod tests {
         assert!(tasks.windows(2).all(|pair| pair[0] < pair[1]));
         assert_eq!(tasks[2].run(), run);
         assert_eq!(tasks[2].ordinal(), 2);
+    }
+
+    #[test]
+    fn no_task_has_the_id_of_a_transition() {
+        let run = RunIdSource::default().next(Timestamp::from_millis(1_795_416_117_886), 7 << 8);
+        let transitions: Vec<_> = (0..3).map(|n| run.transition(n).to_bits()).collect();
+        assert!(transitions.windows(2).all(|pair| pair[0] < pair[1]));
+        assert!((0..3).all(|n| !transitions.contains(&run.task(n).to_bits())));
+        let mistaken = TaskId::from_bits(transitions[0]);
+        assert_eq!((mistaken.run(), mistaken.ordinal()), (run, u32::MAX));
     }
 
     #[test]

@@ -53,10 +53,11 @@ pub mod server_client;
 pub mod subscriber;
 pub mod system;
 pub mod time;
+pub mod trace;
 
 pub use cancel::CancellationToken;
 pub use client::{
-    Client, RunError, RunHandle, Schedule, ScheduleError, ScheduleHandle, SendEventError, StartError, StartRun,
+    Client, RunError, RunHandle, RunList, Schedule, ScheduleError, ScheduleHandle, SendEventError, StartError, StartRun,
 };
 pub use context::{Child, Either, Elapsed, Run, Slept, TaskContext, race};
 pub use definition::{Event, RegisteredWorkflow, RegistryError, Task, Workflow, WorkflowRegistry, WorkflowVersion};
@@ -76,3 +77,4 @@ pub use schedule::{OverlapPolicy, ScheduleRecord, ScheduleSpec, ScheduleStatus};
 pub use server_client::{ServerClient, ServerError};
 pub use subscriber::{Delivery, Subscriber, SubscriberError, SubscriberFactory, Subscription};
 pub use time::{Clock, Timestamp};
+pub use trace::{TraceParent, TraceParentError};

@@ -8,29 +8,56 @@ use crate::failure::ErrorObject;
 use crate::hash::InputHash;
 use crate::id::{RunId, TaskId};
 use crate::name::WorkflowKey;
-use crate::payload::Payload;
+use crate::payload::{Payload, present};
 use crate::rank::Priority;
 use crate::retry::RetryStrategy;
 use crate::run::{FailureCause, ReceivedEvent, Reference, RunOptions, WaitOn};
-use crate::time::Timestamp;
+use crate::time::{Timestamp, millis, optional_millis};
 
 /// One step forward in a run's life, as its worker tells it. Times are relative: the server's clock
 /// makes them absolute.
-#[derive(Clone, Debug, PartialEq)]
+///
+/// On the wire it is an object with one key, the variant's name: that form keeps payloads as they are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 #[allow(missing_docs, reason = "fields are named as in the contract; each variant says what they are for")]
 pub enum Transition {
     /// A task is about to have its first attempt. Its id is the run's next task id.
-    TaskOpened { id: TaskId, name: String, input_hash: InputHash, input: Option<Payload>, retry: Option<RetryStrategy> },
+    TaskOpened {
+        id: TaskId,
+        name: String,
+        input_hash: InputHash,
+        #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+        input: Option<Payload>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry: Option<RetryStrategy>,
+    },
     /// A parked task is about to have another attempt.
     TaskRestarted { id: TaskId, attempts: u64 },
     /// A task failed and waits for `retry_in` on the server.
-    TaskParked { id: TaskId, attempts: u64, error: ErrorObject, retry_in: Duration },
+    TaskParked {
+        id: TaskId,
+        attempts: u64,
+        error: ErrorObject,
+        #[serde(rename = "retryInMs", with = "millis")]
+        retry_in: Duration,
+    },
     /// A task ended with a result.
-    TaskCompleted { id: TaskId, attempts: u64, output: Option<Payload> },
+    TaskCompleted {
+        id: TaskId,
+        attempts: u64,
+        #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+        output: Option<Payload>,
+    },
     /// A task failed for good.
     TaskFailed { id: TaskId, attempts: u64, error: ErrorObject },
     /// A sleep begins: the run's next one by `ordinal`, counted from 0.
-    SleepOpened { ordinal: u32, name: String, duration: Duration },
+    SleepOpened {
+        ordinal: u32,
+        name: String,
+        #[serde(rename = "durationMs", with = "millis")]
+        duration: Duration,
+    },
     /// A sleep was waited out by the worker.
     SleepCompleted { ordinal: u32 },
     /// The handler stopped waiting for a sleep: it is over before its time.
@@ -41,9 +68,20 @@ pub enum Transition {
     TaskProgressed { id: TaskId, checkpoint: Payload },
     /// A wait begins: the run's next one by `ordinal`, counted from 0. `run` is the child waited for,
     /// where the worker knows it already.
-    WaitOpened { ordinal: u32, on: WaitOn, run: Option<RunId>, timeout: Option<Duration> },
+    WaitOpened {
+        ordinal: u32,
+        on: WaitOn,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        run: Option<RunId>,
+        #[serde(default, rename = "timeoutMs", with = "optional_millis", skip_serializing_if = "Option::is_none")]
+        timeout: Option<Duration>,
+    },
     /// A wait is over: the handler has the event of this place among those received, or its child's end.
-    WaitCompleted { ordinal: u32, event: Option<u32> },
+    WaitCompleted {
+        ordinal: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        event: Option<u32>,
+    },
     /// A wait took too long.
     WaitTimedOut { ordinal: u32 },
     /// The handler stopped waiting.
@@ -51,18 +89,34 @@ pub enum Transition {
     /// A child run starts: the run's next one by `ordinal`, counted from 0. The server answers its id.
     ChildOpened { ordinal: u32, start: Box<ChildStart> },
     /// The child is to be cancelled, if it has not ended.
-    ChildCancelled { ordinal: u32, run: Option<RunId> },
+    ChildCancelled {
+        ordinal: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        run: Option<RunId>,
+    },
     /// Nothing can go on before a parked step may: the worker gives the run back.
     Suspended,
     /// The handler begins again with this input and an empty history. Events that nobody took go with
     /// it.
-    ContinuedAsNew { input: Option<Payload>, events: Vec<ReceivedEvent> },
+    ContinuedAsNew {
+        #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+        input: Option<Payload>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        events: Vec<ReceivedEvent>,
+    },
     /// The handler returned.
-    Completed { output: Option<Payload> },
+    Completed {
+        #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+        output: Option<Payload>,
+    },
     /// The handler failed and no retry of the run is left.
     Failed { cause: FailureCause },
     /// The handler failed; the run is tried again after `retry_in`.
-    RetryScheduled { cause: FailureCause, retry_in: Duration },
+    RetryScheduled {
+        cause: FailureCause,
+        #[serde(rename = "retryInMs", with = "millis")]
+        retry_in: Duration,
+    },
 }
 
 impl Transition {
@@ -80,26 +134,33 @@ impl Transition {
 }
 
 /// What a handler says about a child that it starts.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ChildStart {
     /// The code that the child executes.
     pub workflow: WorkflowKey,
     /// Its input.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub input: Option<Payload>,
     /// Hash of the input.
     pub input_hash: InputHash,
     /// The handler's own id for the child.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<Reference>,
     /// Options that stay with the child.
+    #[serde(default)]
     pub options: RunOptions,
     /// How urgent it is.
+    #[serde(default)]
     pub priority: Priority,
     /// The child fails when it has not ended after this time, or when its parent's deadline is over.
+    #[serde(default, rename = "timeLimitMs", with = "optional_millis", skip_serializing_if = "Option::is_none")]
     pub time_limit: Option<Duration>,
 }
 
 /// All that one poll of a handler brought forward, written by the server as one.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Report {
     /// The run.
     pub run: RunId,

@@ -3,12 +3,18 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use crate::failure::ErrorObject;
 use crate::id::{RunId, TaskId};
+use crate::listing::{
+    RunFilter, RunPage, RunPageRequest, StatusCounts, VersionsPage, VersionsQuery, WorkflowFilter, WorkflowsPage,
+    WorkflowsQuery,
+};
 use crate::name::{Name, WorkflowKey};
 use crate::payload::Payload;
 use crate::report::{Report, ReportReceipt};
+use crate::run::export::RunExport;
 use crate::run::plan::{CreateRun, EventMessage, RunCommand, TaskTarget};
 use crate::run::record::{Signal, TransitionRecord};
 use crate::run::{RunRecord, RunState, RunStatus};
@@ -16,7 +22,8 @@ use crate::schedule::{ActivateSchedule, ScheduleFilter, ScheduleId, SchedulePage
 use crate::time::Timestamp;
 
 /// Why the server did not do what was asked.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum ServerError {
     /// There is no such run.
     #[error("there is no run {0}")]
@@ -106,7 +113,8 @@ impl ServerError {
 }
 
 /// The answer to a start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct CreatedRun {
     /// The run.
     pub id: RunId,
@@ -168,7 +176,8 @@ pub enum ClaimOutcome {
 }
 
 /// Names a claim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ClaimRef {
     /// The run.
     pub run: RunId,
@@ -177,7 +186,8 @@ pub struct ClaimRef {
 }
 
 /// Whether a claim stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum ClaimStatus {
     /// It stands, for another lease.
     Held,
@@ -186,7 +196,8 @@ pub enum ClaimStatus {
 }
 
 /// What is known of a worker.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct WorkerInfo {
     /// Its unique name of this process start.
     pub name: Name,
@@ -195,11 +206,13 @@ pub struct WorkerInfo {
     /// The runs it holds, each with the time of its claim.
     pub holds: Vec<(RunId, Timestamp)>,
     /// What it serves; `None` when it has not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serves: Option<WorkerServes>,
 }
 
 /// What a worker serves.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct WorkerServes {
     /// The workflow versions.
     pub workflows: Vec<WorkflowKey>,
@@ -208,7 +221,8 @@ pub struct WorkerServes {
 }
 
 /// An event for one run.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct SendEvent {
     /// The run.
     pub run: RunId,
@@ -228,24 +242,28 @@ pub struct SetTaskResult {
 }
 
 /// A child of a run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ChildRun {
     /// The child.
     pub run: RunId,
     /// Where it stands.
     pub status: RunStatus,
     /// The pool that it is reserved for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<Name>,
 }
 
 /// A run's state together with the revision at which it stood there.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct RunView {
     /// The revision.
     pub revision: u64,
     /// The state.
     pub state: RunState,
     /// The run is ready, but no worker that the server knows of serves its workflow version and pool.
+    #[serde(default)]
     pub unserved: bool,
 }
 
@@ -263,6 +281,17 @@ pub trait ServerClient: Send + Sync + 'static {
     /// Creates a run, or finds the one with the same reference id.
     async fn create_run(&self, request: CreateRun) -> Result<CreatedRun, ServerError>;
 
+    /// Creates a run as [`create_run`](Self::create_run) does and waits until it has ended, at most for
+    /// `timeout`; answers where it stands then. A client over a network needs one request for both.
+    async fn create_and_wait(
+        &self,
+        request: CreateRun,
+        timeout: Duration,
+    ) -> Result<(CreatedRun, RunView), ServerError> {
+        let created = self.create_run(request).await?;
+        Ok((created, self.await_run(created.id, timeout).await?))
+    }
+
     /// The whole run.
     async fn get_run(&self, run: RunId) -> Result<RunRecord, ServerError>;
 
@@ -274,6 +303,32 @@ pub trait ServerClient: Send + Sync + 'static {
 
     /// The run's transitions, oldest first.
     async fn list_transitions(&self, run: RunId) -> Result<Vec<TransitionRecord>, ServerError>;
+
+    /// A part of the list of runs that fit. What is committed before the call is seen. Lists that are read on by
+    /// [`RunPage::next`] neither repeat nor hide runs when others come or go.
+    ///
+    /// # Errors
+    /// [`ServerError::Invalid`] for a limit that is not 1 to [`MAX_PAGE`](crate::listing::MAX_PAGE).
+    async fn list_runs(&self, filter: RunFilter, page: RunPageRequest) -> Result<RunPage, ServerError>;
+
+    /// How many runs fit.
+    async fn count_runs(&self, filter: RunFilter) -> Result<u64, ServerError>;
+
+    /// The workflows that were ever used: one entry per name.
+    ///
+    /// # Errors
+    /// [`ServerError::Invalid`] for a limit that is not 1 to [`MAX_PAGE`](crate::listing::MAX_PAGE).
+    async fn list_workflows(&self, query: WorkflowsQuery) -> Result<WorkflowsPage, ServerError>;
+
+    /// The versions of a workflow that were ever used. Errors as with [`list_workflows`](Self::list_workflows).
+    async fn list_workflow_versions(&self, query: VersionsQuery) -> Result<VersionsPage, ServerError>;
+
+    /// How the runs of a workflow stand, or with `None` all of the namespace; nothing but zeros for a workflow that
+    /// is not known.
+    async fn run_stats(&self, workflow: Option<WorkflowFilter>) -> Result<StatusCounts, ServerError>;
+
+    /// The run with its whole history.
+    async fn export_run(&self, run: RunId) -> Result<RunExport, ServerError>;
 
     /// Cancels a run.
     async fn cancel_run(&self, run: RunId, explanation: Option<String>) -> Result<(), ServerError>;

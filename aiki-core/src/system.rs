@@ -23,6 +23,9 @@ pub fn cancel_children_key() -> WorkflowKey {
     WorkflowKey { source: Source::System, name: Name::new(NAME), version: Name::new(VERSION) }
 }
 
+/// The most attempts that the wire can tell: what is stored and what is read are the same.
+const FOR_EVER: u64 = (1 << 53) - 1;
+
 /// The request for the run that cancels the children of `run`.
 ///
 /// # Errors
@@ -30,7 +33,7 @@ pub fn cancel_children_key() -> WorkflowKey {
 pub fn cancel_children_of(run: RunId, pool: Option<Name>) -> Result<CreateRun, HashError> {
     let input = Payload::of(&run).ok();
     let input_hash = input_hash(input.as_ref().map(Payload::as_str))?;
-    let retry = RetryStrategy::exponential(u64::MAX, Duration::from_secs(1)).max_delay(Duration::from_secs(30));
+    let retry = RetryStrategy::exponential(FOR_EVER, Duration::from_secs(1)).max_delay(Duration::from_secs(30));
     let options = Some(RunOptions { retry: Some(retry), pool });
     Ok(CreateRun { options, ..CreateRun::new(cancel_children_key(), input, input_hash) })
 }

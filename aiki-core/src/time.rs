@@ -3,10 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Unexpected, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// A point in time: whole milliseconds since the Unix epoch, UTC.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+///
+/// Reads a number with a fraction too, rounded up: peers send some.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Timestamp(u64);
 
@@ -37,6 +40,32 @@ impl Timestamp {
     }
 }
 
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Millis;
+        impl Visitor<'_> for Millis {
+            type Value = Timestamp;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("milliseconds since the Unix epoch")
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, ms: u64) -> Result<Timestamp, E> {
+                Ok(Timestamp(ms))
+            }
+
+            fn visit_f64<E: serde::de::Error>(self, ms: f64) -> Result<Timestamp, E> {
+                match ms >= 0.0 {
+                    // The cast saturates.
+                    true => Ok(Timestamp(ms.ceil() as u64)),
+                    false => Err(E::invalid_value(Unexpected::Float(ms), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_u64(Millis)
+    }
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ms", self.0)
@@ -47,6 +76,59 @@ impl fmt::Display for Timestamp {
 pub fn ceil_millis(duration: Duration) -> u64 {
     let whole = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     if duration.subsec_nanos().is_multiple_of(1_000_000) { whole } else { whole.saturating_add(1) }
+}
+
+/// Durations as whole milliseconds, rounded up, for `#[serde(with = "...")]`.
+pub mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::ceil_millis;
+
+    /// Writes a number of milliseconds.
+    ///
+    /// # Errors
+    /// The serializer's own.
+    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(ceil_millis(*duration))
+    }
+
+    /// Reads a number of milliseconds.
+    ///
+    /// # Errors
+    /// It is no whole number.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_millis)
+    }
+}
+
+/// The same for durations that may be absent; together with `#[serde(default)]`.
+pub mod optional_millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::ceil_millis;
+
+    /// Writes a number of milliseconds.
+    ///
+    /// # Errors
+    /// The serializer's own.
+    pub fn serialize<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        match duration {
+            Some(duration) => serializer.serialize_u64(ceil_millis(*duration)),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    /// Reads a number of milliseconds.
+    ///
+    /// # Errors
+    /// It is no whole number.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<u64>::deserialize(deserializer)?.map(Duration::from_millis))
+    }
 }
 
 /// Tells the time. Core never asks the operating system; whoever composes the program says how.
@@ -70,6 +152,15 @@ mod tests {
         assert_eq!(ceil_millis(Duration::from_micros(1)), 1);
         assert_eq!(ceil_millis(Duration::from_millis(7)), 7);
         assert_eq!(Timestamp::from_millis(5).after(Duration::from_nanos(1)).as_millis(), 6);
+    }
+
+    #[test]
+    fn a_peer_may_send_a_fraction() {
+        let read = |text| serde_json::from_str::<Timestamp>(text).map(Timestamp::as_millis).ok();
+        assert_eq!(read("1795416117886"), Some(1_795_416_117_886));
+        assert_eq!((read("7.0"), read("7.25"), read("1e300")), (Some(7), Some(8), Some(u64::MAX)));
+        assert_eq!((read("-1"), read("-0.5"), read("\"7\""), read("null")), (None, None, None, None));
+        assert_eq!(read("18446744073709551615"), Some(u64::MAX));
     }
 
     #[test]

@@ -487,7 +487,7 @@ fn the_canceller_is_the_run_that_the_contract_describes() {
     let request = aiki_core::system::cancel_children_of(RUN, Some(Name::new("gpu"))).unwrap();
     assert_eq!(request.input.as_ref().map(Payload::as_str), Some(format!("\"{RUN}\"").as_str()));
     assert_eq!(request.input_hash, input_hash(Some(&format!("\"{RUN}\""))).unwrap());
-    let retry = RetryStrategy::exponential(u64::MAX, SECOND).max_delay(SECOND * 30);
+    let retry = RetryStrategy::exponential((1 << 53) - 1, SECOND).max_delay(SECOND * 30);
     assert_eq!(request.options, Some(RunOptions { pool: Some(Name::new("gpu")), retry: Some(retry) }));
     assert_eq!((request.reference, request.delay), (None, Duration::ZERO));
 }

@@ -12,6 +12,7 @@ use aiki_core::{PublishReport, Publisher, ReadyRun, RunId, Timestamp};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::measure;
 use crate::panic::panic_text;
 use crate::readers::Readers;
 use crate::storage::QueuedPlace;
@@ -28,6 +29,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// How long it is remembered that a run could not be announced. Afterwards it is old enough to be given
 /// to whoever asks.
 const MISSED_MEMORY: Duration = Duration::from_secs(2);
+
+/// How long a failed announcement tells something about the publisher.
+const TROUBLE_MEMORY: Duration = Duration::from_secs(10);
 
 /// A run to be announced.
 #[derive(Debug)]
@@ -57,6 +61,8 @@ pub(crate) struct Announcer {
     waiting: Mutex<VecDeque<ReadyRun>>,
     filled: Notify,
     missed: Mutex<Missed>,
+    /// Why the last batch, or a part of it, was not announced.
+    trouble: Mutex<Option<(Instant, String)>>,
 }
 
 impl Announcer {
@@ -85,6 +91,13 @@ impl Announcer {
         !self.missed().runs.contains(&run)
     }
 
+    /// Why the last announcement failed; `None` when it did not, or when that is long ago: perhaps nothing
+    /// had to be announced since.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        trouble.filter(|(at, _)| at.elapsed() < TROUBLE_MEMORY).map(|(_, reason)| reason)
+    }
+
     fn missed(&self) -> MutexGuard<'_, Missed> {
         self.missed.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -98,6 +111,7 @@ impl Announcer {
                 let count = waiting.len().min(BATCH_LIMIT - batch.len());
                 batch.extend(waiting.drain(..count).map(|run| Waiting { run, pause: FIRST_PAUSE }));
             }
+            measure::outbox(self.waiting().len() + failed.by_time.len() + batch.len());
             if !batch.is_empty() {
                 return batch;
             }
@@ -155,6 +169,9 @@ impl Announcer {
         let runs: Vec<_> = batch.iter().map(|waiting| waiting.run.clone()).collect();
         let report = publish_guarded(publisher, &runs).await;
         self.missed().note(&runs, &report);
+        measure::announced(runs.len().saturating_sub(report.failed.len()), report.failed.len());
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) =
+            report.failed.first().map(|(_, reason)| (Instant::now(), reason.clone()));
         let Some((run, reason)) = report.failed.first() else { return };
         let count = report.failed.len();
         let mut batch: HashMap<_, _> = batch.into_iter().map(|waiting| (waiting.run.id, waiting)).collect();

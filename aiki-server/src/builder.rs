@@ -3,7 +3,6 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-#[cfg(feature = "http")]
 use std::time::Duration;
 
 use aiki_core::payload::DEFAULT_PAYLOAD_LIMIT;
@@ -19,6 +18,7 @@ use crate::effects::Effects;
 use crate::lane::{Lane, LaneHandle};
 use crate::orphans;
 use crate::readers::Readers;
+use crate::retention::Retention;
 use crate::server::{Inner, Server};
 use crate::storage::StorageError;
 use crate::storage::memory::MemoryStorage;
@@ -125,6 +125,7 @@ pub struct ServerBuilder {
     publisher: Option<Arc<dyn Publisher>>,
     payload_limit: usize,
     history_limit: u32,
+    retention: Option<Duration>,
     #[cfg(feature = "http")]
     plain_lease: Duration,
 }
@@ -138,6 +139,7 @@ impl ServerBuilder {
             publisher: None,
             payload_limit: DEFAULT_PAYLOAD_LIMIT,
             history_limit: DEFAULT_HISTORY_LIMIT,
+            retention: None,
             #[cfg(feature = "http")]
             plain_lease: PLAIN_LEASE,
         }
@@ -213,6 +215,19 @@ impl ServerBuilder {
         self
     }
 
+    /// Forgets runs so long after they have ended, with their histories. For ever unless given.
+    ///
+    /// A child stays for as long as its parent goes on. The reference id of a forgotten run is free: a start under it
+    /// makes a new run. Schedules go on; what they have done is counted on. Whoever asks for a forgotten run is told
+    /// that there is none, so keep runs for longer than anybody waits for their results.
+    ///
+    /// Runs leave in the background, a hundred at a time, when few requests queue: up to a minute after their time,
+    /// later under load.
+    pub fn retention(mut self, keep: Duration) -> Self {
+        self.retention = Some(keep);
+        self
+    }
+
     /// Opens the store and starts the server's timers and announcements on the current tokio runtime.
     /// What was queued when the server last stopped is announced at once.
     ///
@@ -259,6 +274,8 @@ impl ServerBuilder {
             announcer: effects.announcer.clone(),
             payload_limit: self.payload_limit,
             history_limit: self.history_limit,
+            retention: self.retention.map(|keep| Arc::new(Retention::new(keep))),
+            draining: watch::Sender::new(false),
             #[cfg(feature = "http")]
             plain_lease: self.plain_lease,
             #[cfg(feature = "http")]
@@ -277,6 +294,10 @@ impl ServerBuilder {
             Err(error) => tracing::warn!(%error, "runs of the last process stay claimed until their leases lapse"),
         }
         inner.keep(runtime.spawn(Arc::clone(&effects.timer).run(Arc::clone(&inner.clock), lane.clone())));
+        if let Some(retention) = &inner.retention {
+            let (clock, readers) = (Arc::clone(&inner.clock), readers.clone());
+            inner.keep(runtime.spawn(Arc::clone(retention).run(clock, readers, lane.clone())));
+        }
         Ok(Server::new(Arc::new(inner)))
     }
 }

@@ -7,6 +7,7 @@ use aiki_core::run::{RunState, RunStatus};
 use aiki_core::{Name, RunId, Timestamp};
 
 use crate::announcer::Announcer;
+use crate::measure;
 use crate::storage::ready_run;
 use crate::timer::Timer;
 use crate::watchers::Watchers;
@@ -104,7 +105,13 @@ impl Effects {
             if let Some(due) = head.due_at() {
                 earliest = earliest.min(due);
             }
+            if change.before.is_none() {
+                measure::started();
+            }
             if head.state.is_terminal() {
+                if change.before.is_none_or(|before| before.revision != head.revision) {
+                    measure::ended(head);
+                }
                 self.watchers.ended(head);
             }
             if let Some(worker) = change.concerns() {

@@ -30,19 +30,27 @@
 mod announcer;
 mod builder;
 mod effects;
+mod health;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "keys")]
+pub mod keys;
 mod lane;
 mod local_client;
+pub mod looking;
 #[cfg(feature = "http")]
 mod looks;
+mod measure;
 mod operation;
 mod orphans;
 mod panic;
 #[cfg(feature = "http")]
 mod plain_client;
+#[cfg(feature = "program")]
+pub mod program;
 mod readers;
 mod record;
+mod retention;
 mod server;
 mod storage;
 mod timer;
@@ -51,5 +59,8 @@ mod watchers;
 mod workers;
 
 pub use builder::{ServerBuilder, ServerStartError};
+pub use health::ServerHealth;
 pub use local_client::LocalClient;
+#[cfg(feature = "metrics")]
+pub use measure::describe_metrics;
 pub use server::Server;

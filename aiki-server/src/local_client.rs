@@ -1,21 +1,31 @@
 //! The server as its own program sees it: no sockets, the same rules.
 
+mod listing;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aiki_core::listing::{
+    RunFilter, RunPage, RunPageRequest, StatusCounts, VersionsPage, VersionsQuery, WorkflowFilter, WorkflowsPage,
+    WorkflowsQuery,
+};
 use aiki_core::name::WorkflowKey;
+use aiki_core::run::export::RunExport;
 use aiki_core::run::plan::{CreateRun, RunCommand, TaskTarget};
 use aiki_core::run::record::{Signal, TransitionRecord};
-use aiki_core::run::{RunHead, RunStatus};
+use aiki_core::run::{ConflictPolicy, HIDDEN_REFERENCE, Reference, RunHead, RunStatus};
 use aiki_core::schedule::{ActivateSchedule, ScheduleFilter, ScheduleId, SchedulePage, ScheduleRecord, ScheduleStatus};
 use aiki_core::server_client::{
     ChildRun, ClaimOutcome, ClaimReady, ClaimRef, ClaimRuns, ClaimStatus, ClaimedRun, CreatedRun, RunView, SendEvent,
     SetTaskResult, WorkerInfo, WorkerServes,
 };
-use aiki_core::{Name, Payload, Report, ReportReceipt, RunId, RunRecord, RunState, ServerClient, ServerError};
+use aiki_core::{
+    Name, Payload, Report, ReportReceipt, RunId, RunRecord, RunState, ServerClient, ServerError, TraceParent,
+};
 use async_trait::async_trait;
 
+use crate::measure::{self, Claimed};
 use crate::operation::{
     ActivateScheduleOp, Cancel, CancelMany, Claim, ClaimAnswer, ClaimReadyRuns, Command, Create, ReceiveEvent, Refresh,
     Release, SetScheduleStatus, SetTask, WriteReport,
@@ -32,20 +42,28 @@ pub struct LocalClient {
     pub(crate) namespace: Name,
     /// Whether its workers live in this process: their claims end with it.
     in_process: bool,
+    /// The trace of the request on whose behalf it asks.
+    trace: Option<TraceParent>,
 }
 
 impl LocalClient {
     pub(crate) fn new(server: Arc<Inner>, namespace: Name) -> Self {
-        Self { server, namespace, in_process: true }
+        Self { server, namespace, in_process: true, trace: None }
     }
 
     /// For callers that outlive this process.
     #[cfg(feature = "http")]
     pub(crate) fn for_others(server: Arc<Inner>, namespace: Name) -> Self {
-        Self { server, namespace, in_process: false }
+        Self { server, namespace, in_process: false, trace: None }
     }
 
-    async fn load(&self, run: RunId) -> Result<StoredRun, ServerError> {
+    /// Runs that it creates belong to this trace, unless they name another.
+    #[cfg(feature = "http")]
+    pub(crate) fn within(self, trace: Option<TraceParent>) -> Self {
+        Self { trace, ..self }
+    }
+
+    pub(crate) async fn load(&self, run: RunId) -> Result<StoredRun, ServerError> {
         let stored = self.server.readers.load(run).await?;
         stored.filter(|stored| stored.head.namespace == self.namespace).ok_or(ServerError::RunNotFound(run))
     }
@@ -71,10 +89,81 @@ impl LocalClient {
         }
     }
 
-    fn view(&self, head: RunHead) -> RunView {
+    pub(crate) fn view(&self, head: RunHead) -> RunView {
         let ready = matches!(head.state, RunState::Queued { .. });
         let unserved = ready && !self.server.workers.serves(&head, self.server.clock.now());
         RunView { revision: head.revision, state: head.state, unserved }
+    }
+
+    /// Claims delivered runs; the rows as they are stored.
+    pub(crate) async fn claim_rows(&self, request: ClaimRuns) -> Result<Vec<ClaimAnswer>, ServerError> {
+        validate::worker(&request.worker)?;
+        validate::lease(request.lease)?;
+        validate::items("runs", request.runs.len())?;
+        let worker = request.worker.clone();
+        let claim = Claim { namespace: self.namespace.clone(), request, in_process: self.in_process };
+        let answers = self.server.lane.call(claim).await?;
+        self.seen(&worker);
+        Ok(answers)
+    }
+
+    /// Claims what is ready; the rows as they are stored.
+    pub(crate) async fn claim_ready_rows(&self, request: ClaimReady) -> Result<Vec<StoredRun>, ServerError> {
+        validate::worker(&request.worker)?;
+        validate::lease(request.lease)?;
+        validate::items("runs", request.limit)?;
+        validate::items("workflows", request.workflows.len())?;
+        validate::items("pools", request.pools.len())?;
+        let (worker, in_process) = (request.worker.clone(), self.in_process);
+        let (namespace, announcer) = (self.namespace.clone(), self.server.announcer.clone());
+        let runs = self.server.lane.call(ClaimReadyRuns { namespace, request, in_process, announcer }).await?;
+        self.seen(&worker);
+        Ok(runs)
+    }
+
+    /// Creates a run, once for each key.
+    pub(crate) async fn create_run_once(
+        &self,
+        key: Option<String>,
+        mut request: CreateRun,
+    ) -> Result<CreatedRun, ServerError> {
+        request.trace = request.trace.or_else(|| self.trace.clone());
+        let hidden = |reference: &Reference| reference.id.starts_with(HIDDEN_REFERENCE);
+        if request.reference.as_ref().is_some_and(hidden) {
+            return Err(ServerError::Invalid("the reference id begins with a control character: give another".into()));
+        }
+        if let (None, Some(key)) = (&request.reference, key) {
+            let conflict_policy = ConflictPolicy::ReturnExisting;
+            request.reference = Some(Reference { id: format!("{HIDDEN_REFERENCE}{key}"), conflict_policy });
+        }
+        validate::create(&request, self.server.payload_limit, self.server.clock.now())?;
+        self.server.lane.call(Create { namespace: self.namespace.clone(), request }).await
+    }
+
+    /// Hands over an event, once for each key.
+    pub(crate) async fn send_event_once(&self, request: SendEvent, key: Option<String>) -> Result<(), ServerError> {
+        validate::event(&request.event, self.server.payload_limit)?;
+        key.iter().try_for_each(|key| validate::name("the event's key", key))?;
+        let (namespace, history_limit) = (self.namespace.clone(), self.server.history_limit);
+        self.server.lane.call(ReceiveEvent { namespace, request, key, history_limit, late: false }).await
+    }
+
+    /// The run with a reference id.
+    pub(crate) async fn find_by_reference(
+        &self,
+        workflow: &WorkflowKey,
+        reference_id: &str,
+    ) -> Result<RunId, ServerError> {
+        let key = ReferenceKey {
+            namespace: self.namespace.clone(),
+            workflow: workflow.clone(),
+            reference_id: reference_id.to_owned(),
+        };
+        let found = self.server.readers.read(move |store| store.by_reference(&[key])).await?;
+        found.first().copied().flatten().ok_or_else(|| ServerError::ReferenceNotFound {
+            workflow: workflow.clone(),
+            reference_id: reference_id.to_owned(),
+        })
     }
 
     fn seen(&self, worker: &Name) {
@@ -95,8 +184,7 @@ impl ServerClient for LocalClient {
     }
 
     async fn create_run(&self, request: CreateRun) -> Result<CreatedRun, ServerError> {
-        validate::create(&request, self.server.payload_limit, self.server.clock.now())?;
-        self.server.lane.call(Create { namespace: self.namespace.clone(), request }).await
+        self.create_run_once(None, request).await
     }
 
     async fn get_run(&self, run: RunId) -> Result<RunRecord, ServerError> {
@@ -104,19 +192,7 @@ impl ServerClient for LocalClient {
     }
 
     async fn get_run_by_reference(&self, workflow: &WorkflowKey, reference_id: &str) -> Result<RunRecord, ServerError> {
-        let key = ReferenceKey {
-            namespace: self.namespace.clone(),
-            workflow: workflow.clone(),
-            reference_id: reference_id.to_owned(),
-        };
-        let found = self.server.readers.read(move |store| store.by_reference(&[key])).await?;
-        match found.first().copied().flatten() {
-            Some(run) => self.get_run(run).await,
-            None => Err(ServerError::ReferenceNotFound {
-                workflow: workflow.clone(),
-                reference_id: reference_id.to_owned(),
-            }),
-        }
+        self.get_run(self.find_by_reference(workflow, reference_id).await?).await
     }
 
     async fn await_run(&self, run: RunId, timeout: Duration) -> Result<RunView, ServerError> {
@@ -134,6 +210,7 @@ impl ServerClient for LocalClient {
             biased;
             ended = watch.ended() => ended.ok_or_else(closed),
             () = self.server.closed() => Err(closed()),
+            () = self.server.draining() => Ok(view(self.load(run).await?)),
             () = tokio::time::sleep(timeout) => Ok(view(self.load(run).await?)),
         }
     }
@@ -143,21 +220,37 @@ impl ServerClient for LocalClient {
         record::list(&stored, &self.server.readers.pages(&stored).await?)
     }
 
+    async fn list_runs(&self, filter: RunFilter, page: RunPageRequest) -> Result<RunPage, ServerError> {
+        self.runs_page(filter, page).await
+    }
+
+    async fn count_runs(&self, filter: RunFilter) -> Result<u64, ServerError> {
+        self.runs_count(filter).await
+    }
+
+    async fn list_workflows(&self, query: WorkflowsQuery) -> Result<WorkflowsPage, ServerError> {
+        self.workflows(query).await
+    }
+
+    async fn list_workflow_versions(&self, query: VersionsQuery) -> Result<VersionsPage, ServerError> {
+        self.workflow_versions(query).await
+    }
+
+    async fn run_stats(&self, workflow: Option<WorkflowFilter>) -> Result<StatusCounts, ServerError> {
+        self.stats(workflow).await
+    }
+
+    async fn export_run(&self, run: RunId) -> Result<RunExport, ServerError> {
+        self.export(run).await
+    }
+
     async fn cancel_run(&self, run: RunId, explanation: Option<String>) -> Result<(), ServerError> {
         self.server.lane.call(Cancel { namespace: self.namespace.clone(), run, explanation }).await
     }
 
     async fn claim_runs(&self, request: ClaimRuns) -> Result<Vec<ClaimOutcome>, ServerError> {
-        validate::worker(&request.worker)?;
-        validate::lease(request.lease)?;
-        validate::items("runs", request.runs.len())?;
-        let (worker, lease) = (request.worker.clone(), request.lease);
-        let answers = self
-            .server
-            .lane
-            .call(Claim { namespace: self.namespace.clone(), request, in_process: self.in_process })
-            .await?;
-        self.seen(&worker);
+        let lease = request.lease;
+        let answers = self.claim_rows(request).await?;
         let mut outcomes = Vec::with_capacity(answers.len());
         for answer in answers {
             outcomes.push(match answer {
@@ -168,28 +261,26 @@ impl ServerClient for LocalClient {
                 ClaimAnswer::Owned(remaining) => ClaimOutcome::Owned { remaining },
                 ClaimAnswer::Done => ClaimOutcome::Done,
             });
+            measure::claims(
+                match outcomes.last() {
+                    Some(ClaimOutcome::Granted(_)) => Claimed::Granted,
+                    Some(ClaimOutcome::Done) => Claimed::Done,
+                    _ => Claimed::Owned,
+                },
+                1,
+            );
         }
         Ok(outcomes)
     }
 
     async fn claim_ready(&self, request: ClaimReady) -> Result<Vec<ClaimedRun>, ServerError> {
-        validate::worker(&request.worker)?;
-        validate::lease(request.lease)?;
-        validate::items("runs", request.limit)?;
-        validate::items("workflows", request.workflows.len())?;
-        validate::items("pools", request.pools.len())?;
-        let (worker, lease) = (request.worker.clone(), request.lease);
-        let (namespace, announcer) = (self.namespace.clone(), self.server.announcer.clone());
-        let runs = self
-            .server
-            .lane
-            .call(ClaimReadyRuns { namespace, request, in_process: self.in_process, announcer })
-            .await?;
-        self.seen(&worker);
+        let lease = request.lease;
+        let runs = self.claim_ready_rows(request).await?;
         let mut claimed = Vec::with_capacity(runs.len());
         for run in runs {
             claimed.extend(self.granted(run, lease).await);
         }
+        measure::claims(Claimed::Granted, claimed.len());
         Ok(claimed)
     }
 
@@ -228,9 +319,7 @@ impl ServerClient for LocalClient {
     }
 
     async fn send_event(&self, request: SendEvent) -> Result<(), ServerError> {
-        validate::event(&request.event, self.server.payload_limit)?;
-        let (namespace, history_limit) = (self.namespace.clone(), self.server.history_limit);
-        self.server.lane.call(ReceiveEvent { namespace, request, history_limit, late: false }).await
+        self.send_event_once(request, None).await
     }
 
     async fn cancel_runs(&self, runs: &[RunId]) -> Result<Vec<RunId>, ServerError> {
@@ -296,13 +385,14 @@ impl ServerClient for LocalClient {
         let news = self.server.workers.news(&self.namespace, worker, self.server.clock.now());
         // Without a place to be told, there is no news; the wait is the same.
         let Some(news) = news else {
-            tokio::time::sleep(timeout).await;
+            let _ = tokio::time::timeout(timeout, self.server.draining()).await;
             return Ok(Vec::new());
         };
         tokio::select! {
             biased;
             runs = news.wait() => Ok(runs),
             () = self.server.closed() => Err(ServerError::Unavailable("the server was closed".into())),
+            () = self.server.draining() => Ok(Vec::new()),
             () = tokio::time::sleep(timeout) => Ok(Vec::new()),
         }
     }

@@ -8,6 +8,7 @@ use aiki_core::server_client::SendEvent;
 use aiki_core::{Name, RunId, RunRecord, ServerClient, ServerError};
 
 use crate::local_client::LocalClient;
+use crate::measure::{self, Claimed};
 use crate::operation::{ClaimPlainly, CreateChild, MoveRun, MoveTask, ReceiveEvent, RefreshPlainly};
 use crate::validate;
 
@@ -56,7 +57,9 @@ impl LocalClient {
         let limit = limit.min(validate::MAX_ITEMS);
         let (namespace, lease) = (self.namespace.clone(), self.server.plain_lease);
         let announcer = self.server.announcer.clone();
-        self.server.lane.call(ClaimPlainly { namespace, workflows, pools, limit, lease, announcer }).await
+        let told = self.server.lane.call(ClaimPlainly { namespace, workflows, pools, limit, lease, announcer }).await?;
+        measure::claims(Claimed::Granted, told.len());
+        Ok(told)
     }
 
     /// Keeps a claim that was made by [`claim_plain`](Self::claim_plain), if there is one.
@@ -69,7 +72,7 @@ impl LocalClient {
     pub(crate) async fn send_plain_event(&self, request: SendEvent) -> Result<(), ServerError> {
         validate::event(&request.event, self.server.payload_limit)?;
         let (namespace, history_limit) = (self.namespace.clone(), self.server.history_limit);
-        self.server.lane.call(ReceiveEvent { namespace, request, history_limit, late: true }).await
+        self.server.lane.call(ReceiveEvent { namespace, request, key: None, history_limit, late: true }).await
     }
 
     /// The whole run, for a caller that may be about to say that it waits for an event.

@@ -76,7 +76,11 @@ impl Readers {
         }
         let pages = self.read(move |store| store.pages(id, first, end)).await?;
         if pages.len() != (end - first) as usize {
-            return Err(StorageError::Damaged(format!("run {id} lacks pages of its history")).into());
+            // It may have been removed in between.
+            return Err(match self.load(id).await? {
+                Some(_) => StorageError::Damaged(format!("run {id} lacks pages of its history")).into(),
+                None => ServerError::RunNotFound(id),
+            });
         }
         Ok(pages)
     }

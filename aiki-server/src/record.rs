@@ -1,8 +1,9 @@
 //! From a stored run to what callers read.
 
+use aiki_core::run::export::RunExport;
 use aiki_core::run::history::{self, HistoryEntry};
 use aiki_core::run::record::{Signal, TransitionRecord, signals, transitions};
-use aiki_core::{RunRecord, ServerError};
+use aiki_core::{RunRecord, ServerError, Timestamp};
 
 use crate::storage::StoredRun;
 
@@ -19,6 +20,12 @@ pub(crate) fn list(run: &StoredRun, pages: &[String]) -> Result<Vec<TransitionRe
 /// The signals of a run behind the first `known`.
 pub(crate) fn signals_behind(known: u32, run: &StoredRun, pages: &[String]) -> Result<Vec<Signal>, ServerError> {
     Ok(signals(&run.head, known, entries(run, pages)?))
+}
+
+/// The whole of a run as it is stored.
+pub(crate) fn export(run: StoredRun, pages: &[String], now: Timestamp) -> Result<RunExport, ServerError> {
+    let history = entries(&run, pages)?;
+    Ok(RunExport { exported_at: now, head: run.head, history })
 }
 
 fn entries(run: &StoredRun, pages: &[String]) -> Result<Vec<HistoryEntry>, ServerError> {

@@ -9,9 +9,11 @@ use tokio::task::JoinHandle;
 
 use crate::announcer::Announcer;
 use crate::builder::ServerBuilder;
+use crate::health::ServerHealth;
 use crate::lane::LaneHandle;
 use crate::local_client::LocalClient;
 use crate::readers::Readers;
+use crate::retention::Retention;
 use crate::timer::Timer;
 use crate::watchers::Watchers;
 use crate::workers::Workers;
@@ -30,6 +32,8 @@ pub(crate) struct Inner {
     pub(crate) announcer: Option<Arc<Announcer>>,
     pub(crate) payload_limit: usize,
     pub(crate) history_limit: u32,
+    pub(crate) retention: Option<Arc<Retention>>,
+    pub(crate) draining: watch::Sender<bool>,
     #[cfg(feature = "http")]
     pub(crate) plain_lease: std::time::Duration,
     #[cfg(feature = "http")]
@@ -43,6 +47,12 @@ impl Inner {
     pub(crate) async fn closed(&self) {
         // The sender lives in `self`: there is no other way for this to end.
         let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
+    }
+
+    /// Resolves when nobody is to wait any longer: the server is about to stop.
+    pub(crate) async fn draining(&self) {
+        // As above.
+        let _ = self.draining.subscribe().wait_for(|draining| *draining).await;
     }
 
     /// Stops this task with the server.
@@ -105,7 +115,11 @@ impl Server {
     /// # Errors
     /// [`ServerError::Unavailable`] when the store is out of order or the server was closed.
     pub async fn run_due_timers(&self) -> Result<(), ServerError> {
-        self.inner.timer.run_due(&self.inner.lane).await
+        self.inner.timer.run_due(&self.inner.lane).await?;
+        if let Some(retention) = &self.inner.retention {
+            retention.sweep(self.inner.clock.now(), &self.inner.readers, &self.inner.lane).await?;
+        }
+        Ok(())
     }
 
     /// Takes back the runs that workers of this process hold, as a start does after the process ended.
@@ -116,6 +130,19 @@ impl Server {
     #[doc(hidden)]
     pub async fn take_back_orphans(&self) -> Result<usize, ServerError> {
         crate::orphans::take_back(&self.inner.readers, &self.inner.lane).await
+    }
+
+    /// How the server is doing. Takes at most two seconds.
+    ///
+    /// Cancel safety: dropping the future ends the questions.
+    pub async fn health(&self) -> ServerHealth {
+        self.inner.health().await
+    }
+
+    /// Prepares for the end: who waits for the end of a run or for news is answered at once, with what
+    /// there is, and so is who asks to wait from now on. Everything else goes on. Twice is harmless.
+    pub fn drain(&self) {
+        self.inner.draining.send_replace(true);
     }
 
     /// Stops the timers and announcements, commits what was asked for already, and lets go of the

@@ -8,6 +8,7 @@ use aiki_core::{Clock, Timestamp};
 use tokio::sync::Notify;
 
 use crate::lane::LaneHandle;
+use crate::measure;
 use crate::operation::{Due, FireSchedules};
 
 /// At most so many runs are moved in one commit.
@@ -114,6 +115,11 @@ impl Timer {
         let mut pause = FIRST_PAUSE;
         loop {
             self.wait(&*clock).await;
+            let (earliest, now) = (self.earliest(), clock.now());
+            // 0 is no time: the store has to be looked into.
+            if earliest > 0 {
+                measure::due_lag(now.since(Timestamp::from_millis(earliest)));
+            }
             match self.fire(&lane, false).await {
                 Ok(()) => pause = FIRST_PAUSE,
                 Err(error) => {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aiki_core::listing::MAX_PAGE;
 use aiki_core::name::WorkflowKey;
 #[cfg(feature = "http")]
 use aiki_core::run::plan::plain::{PlainState, TaskChange};
@@ -47,6 +48,14 @@ pub(crate) fn items(what: &str, count: usize) -> Result<(), ServerError> {
         return Err(invalid(format!("{count} {what} in one request: send at most {MAX_ITEMS} at a time")));
     }
     Ok(())
+}
+
+/// The limit of a page.
+pub(crate) fn page(limit: usize) -> Result<(), ServerError> {
+    match limit {
+        1..=MAX_PAGE => Ok(()),
+        _ => Err(invalid(format!("a page of {limit}: ask for 1 to {MAX_PAGE} at a time"))),
+    }
 }
 
 pub(crate) fn lease(lease: Duration) -> Result<(), ServerError> {

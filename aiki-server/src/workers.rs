@@ -26,6 +26,9 @@ struct Worker {
     holds: HashMap<RunId, Timestamp>,
     serves: Option<(WorkerServes, Timestamp)>,
     news: Option<Arc<News>>,
+    /// Its last question for ready runs, by the number that it gave it, and what it was answered.
+    #[cfg(feature = "http")]
+    asked: Option<(u64, Vec<RunId>)>,
 }
 
 /// Runs of a worker to which something has happened that it did not do itself. At most as many as it
@@ -96,6 +99,8 @@ impl Workers {
     pub(crate) fn announce(&self, namespace: &Name, worker: &Name, serves: WorkerServes, now: Timestamp) {
         if let Some(worker) = see(&mut self.known(), (namespace.clone(), worker.clone()), now) {
             worker.serves = Some((serves, now));
+            // From now on news are kept for it: it may look at its runs before it asks.
+            worker.news.get_or_insert_with(Arc::default);
         }
     }
 
@@ -115,6 +120,22 @@ impl Workers {
         let mut known = self.known();
         let worker = see(&mut known, (namespace.clone(), worker.clone()), now)?;
         Some(worker.news.get_or_insert_with(Arc::default).clone())
+    }
+
+    /// What a worker was given when it asked under this number: its answer was lost.
+    #[cfg(feature = "http")]
+    pub(crate) fn given(&self, namespace: &Name, worker: &Name, question: u64) -> Option<Vec<RunId>> {
+        let known = self.known();
+        let asked = known.get(&(namespace.clone(), worker.clone()))?.asked.as_ref()?;
+        (asked.0 == question).then(|| asked.1.clone())
+    }
+
+    /// Notes what a worker is given.
+    #[cfg(feature = "http")]
+    pub(crate) fn give(&self, namespace: &Name, worker: &Name, question: u64, runs: Vec<RunId>, now: Timestamp) {
+        if let Some(worker) = see(&mut self.known(), (namespace.clone(), worker.clone()), now) {
+            worker.asked = Some((question, runs));
+        }
     }
 
     /// Something happened to a run that a worker holds.

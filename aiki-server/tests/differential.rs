@@ -9,14 +9,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aiki_conformance::server::{Pass, child_start, event, request, workflow};
+use aiki_core::listing::{
+    RunFilter, RunOrder, RunPageRequest, RunSummary, SortOrder, StatusCounts, VersionsQuery, WorkflowFilter,
+    WorkflowSort, WorkflowsQuery,
+};
+use aiki_core::name::{Source, WorkflowKey};
 use aiki_core::report::ChildStart;
+use aiki_core::run::export::RunExport;
 use aiki_core::run::head::ConcurrencyKey;
 use aiki_core::run::plan::{CreateRun, Deadline, RunCommand, TaskTarget};
-use aiki_core::run::{FailureCause, Reference, RunOptions, WaitOn, WaitRecord, WaitState};
+use aiki_core::run::{FailureCause, Reference, RunOptions, RunStatus, WaitOn, WaitRecord, WaitState};
 use aiki_core::schedule::{ActivateSchedule, ScheduleFilter};
 use aiki_core::server_client::{ClaimOutcome, ClaimReady, ClaimRef, ClaimRuns, SetTaskResult};
 use aiki_core::{
-    Client, ConflictPolicy, ErrorObject, Name, OverlapPolicy, Payload, Priority, Report, RunId, RunRecord,
+    Client, Clock, ConflictPolicy, ErrorObject, Name, OverlapPolicy, Payload, Priority, Report, RunId, RunRecord,
     ScheduleRecord, ScheduleSpec, ScheduleStatus, Transition,
 };
 use aiki_runtime::SeededEntropy;
@@ -41,8 +47,28 @@ enum Ask {
     SetTask { run: usize, task: u8, fail: bool },
     Activate { seconds: u8, policy: u8, cron: bool, input: u8, reference: Option<u8>, existing: bool },
     SetStatus { schedule: usize, status: u8 },
+    List(Box<Look>),
+    Workflows { sort: u8, descending: bool, limit: usize, offset: usize },
     Advance { millis: u32 },
     Restart,
+}
+
+/// A question for runs; numbers pick among what there is.
+#[derive(Clone, Debug)]
+struct Look {
+    id: Option<usize>,
+    statuses: Vec<u8>,
+    workflow: Option<u8>,
+    reference: Option<u8>,
+    schedule: Option<usize>,
+    parent: Option<usize>,
+    /// Seconds since the beginning.
+    created: (Option<u8>, Option<u8>),
+    oldest_first: bool,
+    /// A run, and whether to go on beside it.
+    after: Option<(usize, bool)>,
+    offset: usize,
+    limit: usize,
 }
 
 /// A start by a client.
@@ -54,6 +80,8 @@ struct Start {
     delay: u16,
     priority: u8,
     pool: bool,
+    /// Of another version.
+    second: bool,
     deadline: Option<u16>,
     /// The limit that it shares.
     shared: Option<u32>,
@@ -108,16 +136,30 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+fn look() -> impl Strategy<Value = Look> {
+    let rarely = || prop::option::weighted(0.1, 0..20usize);
+    let what = (rarely(), prop::collection::vec(0..12u8, 0..3), prop::option::weighted(0.4, 0..5u8));
+    let whose = (prop::option::weighted(0.2, 0..3u8), prop::option::weighted(0.1, 0..8usize), rarely());
+    let created = (prop::option::weighted(0.2, 0..120u8), prop::option::weighted(0.2, 0..120u8));
+    let page = (any::<bool>(), prop::option::weighted(0.3, (0..20usize, any::<bool>())), 0..3usize, 1..6usize);
+    (what, whose, created, page).prop_map(|(what, whose, created, page)| {
+        let ((id, statuses, workflow), (reference, schedule, parent)) = (what, whose);
+        let (oldest_first, after, offset, limit) = page;
+        Look { id, statuses, workflow, reference, schedule, parent, created, oldest_first, after, offset, limit }
+    })
+}
+
 fn ask() -> impl Strategy<Value = Ask> {
     let picks = || prop::collection::vec(0..20usize, 1..4);
     let shared = prop::option::weighted(0.4, 1..3u32);
     let limits = (prop::option::weighted(0.2, any::<u16>()), shared);
-    let create = (0..2u8, prop::option::of(0..3u8), any::<bool>(), 0..3_000u16, 0..3u8, any::<bool>(), limits);
+    let whose = (any::<bool>(), prop::bool::weighted(0.2));
+    let create = (0..2u8, prop::option::of(0..3u8), any::<bool>(), 0..3_000u16, 0..3u8, whose, limits);
     prop_oneof![
-        4 => create.prop_map(|(input, reference, existing, delay, priority, pool, (deadline, shared))| {
+        4 => create.prop_map(|(input, reference, existing, delay, priority, (pool, second), (deadline, shared))| {
             // Most are ready at once.
             let delay = delay.saturating_sub(2_000);
-            Ask::Create(Start { input, reference, existing, delay, priority, pool, deadline, shared })
+            Ask::Create(Start { input, reference, existing, delay, priority, pool, second, deadline, shared })
         }),
         8 => (0..3u8, picks()).prop_map(|(worker, runs)| Ask::Claim { worker, runs }),
         2 => (0..3u8, any::<bool>(), 0..4usize)
@@ -138,10 +180,16 @@ fn ask() -> impl Strategy<Value = Ask> {
             }
         ),
         1 => (0..8usize, 0..4u8).prop_map(|(schedule, status)| Ask::SetStatus { schedule, status }),
+        6 => look().prop_map(|look| Ask::List(Box::new(look))),
+        1 => (0..3u8, any::<bool>(), 1..3usize, 0..2usize)
+            .prop_map(|(sort, descending, limit, offset)| Ask::Workflows { sort, descending, limit, offset }),
         3 => (1..40_000u32).prop_map(|millis| Ask::Advance { millis }),
         1 => Just(Ask::Restart),
     ]
 }
+
+/// Runs are forgotten so long after their end.
+const KEEP: Duration = Duration::from_secs(50);
 
 /// One server with what its clients know. Both sides learn the same, or the test fails.
 struct Side {
@@ -161,7 +209,7 @@ impl Side {
     }
 
     async fn serve(path: &Option<PathBuf>, clock: &Arc<ManualClock>, entropy: &Arc<SeededEntropy>) -> Server {
-        let builder = Server::builder().clock(clock.clone()).entropy(entropy.clone());
+        let builder = Server::builder().clock(clock.clone()).entropy(entropy.clone()).retention(KEEP);
         let builder = match path {
             Some(path) => builder.sqlite(path),
             None => builder.memory(),
@@ -190,7 +238,7 @@ impl Side {
         let client = self.client();
         let server = client.server();
         match ask {
-            Ask::Create(Start { input, reference, existing, delay, priority, pool, deadline, shared }) => {
+            Ask::Create(Start { input, reference, existing, delay, priority, pool, second, deadline, shared }) => {
                 let conflict_policy = if *existing { ConflictPolicy::ReturnExisting } else { ConflictPolicy::Error };
                 let asked = CreateRun {
                     reference: reference.map(|id| Reference { id: format!("r{id}"), conflict_policy }),
@@ -199,6 +247,7 @@ impl Side {
                     delay: Duration::from_millis(u64::from(*delay)),
                     deadline: deadline.map(|limit| Deadline::Within(Duration::from_millis(u64::from(limit)))),
                     concurrency: shared.map(|limit| ConcurrencyKey { key: "tenant".into(), limit }),
+                    workflow: if *second { WorkflowKey::user("orders", "2.0.0") } else { workflow() },
                     ..request(&input.to_string())
                 };
                 let answer = server.create_run(asked).await;
@@ -240,7 +289,8 @@ impl Side {
                 let claim = *claim;
                 *seq += u64::from(!*repeat || *seq == 0);
                 let seq = *seq;
-                let mut record = server.get_run(claim.run).await.unwrap();
+                // It may be forgotten by now.
+                let Ok(mut record) = server.get_run(claim.run).await else { return "gone".into() };
                 let signals = record.ordinals.signals.saturating_sub(u32::from(*behind));
                 let mut transitions = Vec::new();
                 for step in steps {
@@ -308,6 +358,38 @@ impl Side {
                 let status = statuses[usize::from(*status).min(2)];
                 format!("{:?}", server.set_schedule_status(schedule.id, status).await)
             }
+            Ask::List(look) => {
+                let (filter, page) = self.question(look).await;
+                let listed = server.list_runs(filter.clone(), page).await.unwrap();
+                // The pages are the list of those that fit, whatever the way to them.
+                let whole = RunPageRequest { order: page.order, limit: 1_000, ..RunPageRequest::default() };
+                let mut all = server.list_runs(RunFilter::default(), whole).await.unwrap().runs;
+                all.retain(|run| fits(&filter, run));
+                assert_eq!(server.count_runs(filter.clone()).await, Ok(all.len() as u64), "{filter:?}");
+                all.retain(|run| match (page.after, page.order) {
+                    (None, _) => true,
+                    (Some(after), RunOrder::OldestFirst) => run.id > after,
+                    (Some(after), RunOrder::NewestFirst) => run.id < after,
+                });
+                let expected: Vec<_> = all.into_iter().skip(page.offset).take(page.limit).collect();
+                assert_eq!(listed.runs, expected, "{filter:?} {page:?}");
+                format!("{listed:?}")
+            }
+            Ask::Workflows { sort, descending, limit, offset } => {
+                let order = if *descending { SortOrder::Desc } else { SortOrder::Asc };
+                let field = [WorkflowSort::Name, WorkflowSort::RunCount, WorkflowSort::LastRunAt][usize::from(*sort)];
+                let (limit, offset) = (*limit, *offset);
+                let query = WorkflowsQuery { sort: (field, order), limit, offset, ..WorkflowsQuery::default() };
+                let versions = VersionsQuery { limit, offset, ..VersionsQuery::of("orders") };
+                let workflows = server.list_workflows(query).await;
+                let stats = server.run_stats(None).await.unwrap();
+                let mut counted = StatusCounts::default();
+                for run in server.list_runs(RunFilter::default(), ALL).await.unwrap().runs {
+                    counted.add(run.status, 1);
+                }
+                assert_eq!(stats, counted, "what is counted is there");
+                format!("{workflows:?} {:?} {stats:?}", server.list_workflow_versions(versions).await)
+            }
             Ask::Advance { .. } => "the clock was stepped".into(),
             Ask::Restart => {
                 if self.path.is_some() {
@@ -321,6 +403,35 @@ impl Side {
         }
     }
 
+    async fn question(&self, look: &Look) -> (RunFilter, RunPageRequest) {
+        let pick = |at: Option<usize>| at.and_then(|at| self.pick_runs(&[at]).pop());
+        let schedules = self.schedules().await;
+        let since = |seconds: Option<u8>| {
+            seconds.map(|seconds| ManualClock::default().now().after(Duration::from_secs(seconds.into())))
+        };
+        let workflow = look.workflow.map(|which| match which {
+            0 => WorkflowFilter::named("orders"),
+            1 => workflow().into(),
+            2 => WorkflowKey::user("orders", "2.0.0").into(),
+            3 => WorkflowFilter::named("nobody"),
+            _ => WorkflowFilter { source: Source::System, ..WorkflowFilter::named("cancel-child-runs") },
+        });
+        let filter = RunFilter {
+            id: pick(look.id),
+            statuses: look.statuses.iter().map(|at| RunStatus::ALL[usize::from(*at)]).collect(),
+            workflow,
+            reference_id: look.reference.map(|id| format!("r{id}")),
+            schedule: look.schedule.and_then(|at| Some(schedules.get(at % schedules.len().max(1))?.id)),
+            parent: pick(look.parent),
+            created_from: since(look.created.0),
+            created_until: since(look.created.1),
+        };
+        let order = if look.oldest_first { RunOrder::OldestFirst } else { RunOrder::NewestFirst };
+        let beside = |(at, beside)| Some(RunId::from_bits(pick(Some(at))?.to_bits() + u128::from(beside)));
+        let after = look.after.and_then(beside);
+        (filter, RunPageRequest { order, after, offset: look.offset, limit: look.limit })
+    }
+
     async fn schedules(&self) -> Vec<ScheduleRecord> {
         let client = self.client();
         client.server().list_schedules(ScheduleFilter::default(), 100, 0).await.unwrap().schedules
@@ -329,6 +440,13 @@ impl Side {
     async fn everything(&self) -> Vec<String> {
         let client = self.client();
         let mut all = Vec::new();
+        let mut runs = client.list_runs(RunFilter::default()).page_size(7);
+        while let Some(run) = runs.next().await.unwrap() {
+            let export = client.export(run.id).await.unwrap();
+            let read = RunExport::from_json(&export.to_json().unwrap()).unwrap();
+            assert_eq!(read.record(), client.server().get_run(run.id).await.unwrap());
+            all.push(format!("{run:?}"));
+        }
         for schedule in self.schedules().await {
             all.push(format!("{schedule:?}"));
             if let Some(run) = schedule.last_run {
@@ -343,6 +461,21 @@ impl Side {
         }
         all
     }
+}
+
+const ALL: RunPageRequest = RunPageRequest { order: RunOrder::NewestFirst, after: None, offset: 0, limit: 1_000 };
+
+/// What a filter says, once more.
+fn fits(filter: &RunFilter, run: &RunSummary) -> bool {
+    let (created, key) = (run.id.created_at(), &run.workflow);
+    filter.id.is_none_or(|id| id == run.id)
+        && (filter.statuses.is_empty() || filter.statuses.contains(&run.status))
+        && filter.workflow.as_ref().is_none_or(|workflow| workflow.matches(key))
+        && filter.reference_id.iter().all(|id| run.reference_id.as_ref() == Some(id))
+        && filter.schedule.iter().all(|schedule| run.schedule == Some(*schedule))
+        && filter.parent.iter().all(|parent| run.parent == Some(*parent))
+        && filter.created_from.is_none_or(|from| from <= created)
+        && filter.created_until.is_none_or(|until| created < until)
 }
 
 /// The next of its kind.
@@ -437,6 +570,11 @@ async fn compare(asks: Vec<Ask>) -> Result<(), TestCaseError> {
         if let Ask::Restart = ask {
             // Ids that a refused request had drawn are forgotten with the process: go on in a new millisecond.
             clock.step(Duration::from_millis(1));
+        }
+        if let Ask::Advance { .. } | Ask::Restart = ask {
+            // What is to be forgotten by now goes on both sides before anything else.
+            memory.server.run_due_timers().await.unwrap();
+            sqlite.server.run_due_timers().await.unwrap();
         }
         let (expected, found) = (memory.ask(ask).await, sqlite.ask(ask).await);
         prop_assert_eq!(expected, found, "{:?}", ask);

@@ -106,3 +106,29 @@ async fn the_timer_of_a_sqlite_server_goes_by_itself() {
     recorder.announced(late, 1).await;
     server.close().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_is_answered_when_the_server_is_about_to_stop_and_the_rest_goes_on() {
+    let harness = Memory::start().await;
+    let run = create(&harness.client()).await;
+    let hour = Duration::from_secs(3_600);
+    let (client, listener) = (harness.client(), harness.client());
+    let end = tokio::spawn(async move { client.server().await_run(run, hour).await });
+    let news = tokio::spawn(async move { listener.server().await_news(&Name::new("w"), hour).await });
+    tokio::task::yield_now().await;
+    let begun = tokio::time::Instant::now();
+    assert!(!harness.server.health().await.draining);
+    harness.server.drain();
+    assert_eq!(end.await.unwrap().unwrap().state.status().as_str(), "queued");
+    assert_eq!(news.await.unwrap(), Ok(Vec::new()));
+    let client = harness.client();
+    let server = client.server();
+    assert_eq!(server.await_run(run, hour).await.unwrap().state.status().as_str(), "queued");
+    assert_eq!(server.await_news(&Name::new("w"), hour).await, Ok(Vec::new()));
+    assert_eq!(begun.elapsed(), Duration::ZERO, "nobody waited");
+    create(&client).await;
+    let health = harness.server.health().await;
+    assert!(health.draining && health.store.is_ok() && !health.is_ready());
+    harness.server.close().await;
+    assert!(harness.server.health().await.store.is_err());
+}

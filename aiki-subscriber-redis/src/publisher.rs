@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aiki_core::{PublishReport, Publisher, ReadyRun, SubscriberError};
 use async_trait::async_trait;
-use fred::interfaces::StreamsInterface;
+use fred::interfaces::{ClientLike, StreamsInterface};
 use fred::types::Value;
 use futures::future::join_all;
 
@@ -79,6 +79,22 @@ impl RedisPublisher {
     /// A publisher to this Redis. Connects nowhere yet.
     pub fn new(url: RedisUrl) -> Self {
         Self { url, kept: Arc::default() }
+    }
+
+    /// Asks Redis for a sign of life, on a cluster the node of the URL. It takes no longer than a command may.
+    ///
+    /// Cancel safety: when the future is dropped, the question goes on in the background.
+    ///
+    /// # Errors
+    /// [`SubscriberError`] when Redis did not answer.
+    pub async fn ping(&self) -> Result<(), SubscriberError> {
+        let kept = self.kept().await?;
+        let link = kept.routes.seed();
+        let asked = async move {
+            let answer = link.ask(|client| async move { client.ping::<String>(None).await }).await;
+            answer.map(drop).map_err(Failure::at_start)
+        };
+        kept.io.run(asked).await
     }
 
     /// The connections, made by the first call. Waits for that first one, not for later ones.

@@ -15,7 +15,7 @@ use crate::crash::{Mortal, Switch};
 use crate::env::{Inner, TestEnv};
 use crate::faults::{Faults, Trouble};
 use crate::journal::Journal;
-use crate::link::{Link, Side};
+use crate::link::{Link, REPORTS, Side};
 use crate::mock::Mocks;
 use crate::stage::Stage;
 use crate::time::{EnvError, make_virtual};
@@ -36,6 +36,7 @@ pub struct TestEnvBuilder {
     seed: u64,
     starting_at: Option<Timestamp>,
     patience: Duration,
+    reports: u64,
     faults: Option<Faults>,
     worker: Change,
 }
@@ -48,6 +49,7 @@ impl TestEnvBuilder {
             seed: 0,
             starting_at: None,
             patience: PATIENCE,
+            reports: REPORTS,
             faults: None,
             worker: Box::new(|worker| worker),
         }
@@ -90,6 +92,13 @@ impl TestEnvBuilder {
         self
     }
 
+    /// How many reports the workers may write while the end of a run is waited for, before the wait fails: a run
+    /// that goes round in circles must not keep its test for ever. 20,000 unless said otherwise.
+    pub fn report_limit(mut self, reports: u64) -> Self {
+        self.reports = reports;
+        self
+    }
+
     /// What goes wrong from the beginning on.
     pub fn faults(mut self, faults: Faults) -> Self {
         self.faults = Some(faults);
@@ -118,7 +127,7 @@ impl TestEnvBuilder {
         let server = builder.start().await.map_err(|error| EnvError::Start(error.to_string()))?;
         let link = Link {
             inner: server.client().server().clone(),
-            side: Side::Caller(self.patience),
+            side: Side::Caller(self.patience, self.reports),
             broker: broker.clone(),
             switch: switch.clone(),
             reports: watch::Sender::new(0),

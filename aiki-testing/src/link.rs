@@ -3,7 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aiki_core::listing::{
+    RunFilter, RunPage, RunPageRequest, StatusCounts, VersionsPage, VersionsQuery, WorkflowFilter, WorkflowsPage,
+    WorkflowsQuery,
+};
 use aiki_core::name::{Name, WorkflowKey};
+use aiki_core::run::export::RunExport;
 use aiki_core::run::RunStatus;
 use aiki_core::run::plan::{CreateRun, RunCommand};
 use aiki_core::run::record::{Signal, TransitionRecord};
@@ -24,9 +29,11 @@ use crate::waits;
 const FOR_THE_END: Duration = Duration::from_secs(30);
 /// While a run is waited for, so many reports may be written: a run that goes round in circles, or one that
 /// never ends while a schedule starts others, must not keep its test for ever.
-const REPORTS: u64 = 50_000;
+pub(crate) const REPORTS: u64 = 20_000;
 /// Those who wait look at the number of reports after so many.
-const LOOK: u64 = 500;
+const LOOK: u64 = 100;
+/// A run that nobody serves is given up after this time: the server announces it again and again until then.
+const UNSERVED: Duration = Duration::from_secs(86_400);
 /// Workers wait for news for so long at a time: every end of a wait is a moment at which virtual time stops.
 const NEWS: Duration = Duration::from_secs(365 * 86_400);
 /// A lease that is stolen lasts so long.
@@ -35,8 +42,8 @@ const STOLEN: Duration = Duration::from_millis(1);
 /// Whose way it is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Side {
-    /// Waits for the end of a run at most so long, in virtual time.
-    Caller(Duration),
+    /// Waits for the end of a run at most so long, in virtual time, and for so many reports.
+    Caller(Duration, u64),
     Worker,
 }
 
@@ -64,23 +71,35 @@ impl Link {
     }
 
     /// Waits until the run has ended, or says what it waits for.
-    async fn await_end(&self, run: RunId, patience: Duration) -> Result<RunView, ServerError> {
+    async fn await_end(&self, run: RunId, patience: Duration, limit: u64) -> Result<RunView, ServerError> {
         let mut reports = self.reports.subscribe();
-        let limit = *reports.borrow() + REPORTS;
+        let end = *reports.borrow() + limit;
         let why = tokio::select! {
-            view = self.inner.await_run(run, patience) => {
-                let view = view?;
+            waited = self.await_served(run, patience) => {
+                let (view, waited) = waited?;
                 if view.state.is_terminal() {
                     return Ok(view);
                 }
-                format!("after {} days of virtual time", patience.as_secs() / 86_400)
+                format!("after {} days of virtual time", waited.as_secs() / 86_400)
             }
-            _ = reports.wait_for(|reports| *reports >= limit) => format!("after {REPORTS} reports of the workers"),
+            _ = reports.wait_for(|reports| *reports >= end) => format!("after {limit} reports of the workers"),
         };
         let record = self.inner.get_run(run).await?;
         let unserved = self.inner.await_run(run, Duration::ZERO).await?.unserved;
         let waits = waits::describe(&record, unserved);
         Err(ServerError::IllegalTransition(format!("run {run} of {} has not ended {why}: {waits}", record.workflow)))
+    }
+}
+
+impl Link {
+    /// Waits for the end, or until it is no use; answers how long that was at most.
+    async fn await_served(&self, run: RunId, patience: Duration) -> Result<(RunView, Duration), ServerError> {
+        let first = patience.min(UNSERVED);
+        let view = self.inner.await_run(run, first).await?;
+        if view.state.is_terminal() || view.unserved {
+            return Ok((view, first));
+        }
+        Ok((self.inner.await_run(run, patience - first).await?, patience))
     }
 }
 
@@ -92,7 +111,7 @@ impl ServerClient for Link {
 
     async fn await_run(&self, run: RunId, timeout: Duration) -> Result<RunView, ServerError> {
         match self.side {
-            Side::Caller(patience) if timeout >= FOR_THE_END => self.await_end(run, patience).await,
+            Side::Caller(patience, reports) if timeout >= FOR_THE_END => self.await_end(run, patience, reports).await,
             _ => self.inner.await_run(run, timeout).await,
         }
     }
@@ -140,6 +159,30 @@ impl ServerClient for Link {
 
     async fn list_transitions(&self, run: RunId) -> Result<Vec<TransitionRecord>, ServerError> {
         self.inner.list_transitions(run).await
+    }
+
+    async fn list_runs(&self, filter: RunFilter, page: RunPageRequest) -> Result<RunPage, ServerError> {
+        self.inner.list_runs(filter, page).await
+    }
+
+    async fn count_runs(&self, filter: RunFilter) -> Result<u64, ServerError> {
+        self.inner.count_runs(filter).await
+    }
+
+    async fn list_workflows(&self, query: WorkflowsQuery) -> Result<WorkflowsPage, ServerError> {
+        self.inner.list_workflows(query).await
+    }
+
+    async fn list_workflow_versions(&self, query: VersionsQuery) -> Result<VersionsPage, ServerError> {
+        self.inner.list_workflow_versions(query).await
+    }
+
+    async fn run_stats(&self, workflow: Option<WorkflowFilter>) -> Result<StatusCounts, ServerError> {
+        self.inner.run_stats(workflow).await
+    }
+
+    async fn export_run(&self, run: RunId) -> Result<RunExport, ServerError> {
+        self.inner.export_run(run).await
     }
 
     async fn cancel_run(&self, run: RunId, explanation: Option<String>) -> Result<(), ServerError> {

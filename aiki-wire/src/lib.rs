@@ -9,4 +9,5 @@ pub mod depth;
 pub mod envelope;
 pub mod error;
 pub mod meta;
+pub mod native;
 pub mod read;

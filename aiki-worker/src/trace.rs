@@ -16,8 +16,10 @@
 //! | `entries`, `limit` | entries of a run's history, and how many there may be |
 //! | `slots` | runs that are executed at the same time |
 //! | `report` | the worker's last words |
+//! | `trace_id` | the trace from which the run was started, 32 hex digits |
+//! | `trace_parent` | the same with the span in it that started the run, as W3C `traceparent`: link to it |
 //!
-//! The span `run` with `run`, `workflow` and `attempt` surrounds the handler, except while it
+//! The span `run` with `run`, `workflow`, `attempt` and the trace, if there is one, surrounds the handler, except while it
 //! replays what an earlier pass did: then its log lines are hidden.
 
 use std::fmt::Display;
@@ -25,7 +27,7 @@ use std::panic::Location;
 use std::time::Duration;
 
 use aiki_core::context::HistorySize;
-use aiki_core::{RunId, ServerError, WorkflowKey};
+use aiki_core::{RunId, ServerError, TraceParent, WorkflowKey};
 use tracing::{Span, debug, error, info, info_span, warn};
 
 use crate::report::StopReport;
@@ -33,9 +35,16 @@ use crate::report::StopReport;
 /// The target of all lines here.
 pub const TARGET: &str = "aiki::worker";
 
-/// The span around a handler.
-pub(crate) fn handler_span(run: RunId, workflow: &WorkflowKey, attempt: u64) -> Span {
-    info_span!(target: TARGET, "run", %run, %workflow, attempt)
+/// The span around a handler. The trace is not its parent: a run may begin long after the request that
+/// started it has ended.
+pub(crate) fn handler_span(run: RunId, workflow: &WorkflowKey, attempt: u64, trace: Option<&TraceParent>) -> Span {
+    match trace {
+        None => info_span!(target: TARGET, "run", %run, %workflow, attempt),
+        Some(trace) => {
+            let (trace_id, trace_parent) = (trace.trace_id(), trace.as_str());
+            info_span!(target: TARGET, "run", %run, %workflow, attempt, trace_id, trace_parent)
+        }
+    }
 }
 
 pub(crate) fn started(worker: &str, slots: usize) {

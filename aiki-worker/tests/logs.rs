@@ -66,3 +66,36 @@ async fn the_worker_says_when_it_lowers_its_heartbeat_and_when_it_stops() {
     assert_eq!(logs.count("effective_ms=20000"), 1, "{}", logs.text());
     assert_eq!(logs.count("the worker has stopped"), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_run_and_its_child_are_found_under_the_trace_that_started_them() {
+    const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let logs = Logs::capture();
+    let house = House::new().await;
+    let child = Workflow::new("child").version("1", |run: Run, (): ()| async move {
+        tracing::info!("the child works");
+        Ok::<_, Failure>(run.trace_parent().map(ToString::to_string))
+    });
+    let parent = Workflow::new("parent").version("1", {
+        let child = child.clone();
+        move |run: Run, (): ()| {
+            let child = child.clone();
+            async move {
+                tracing::info!("the parent works");
+                Ok::<_, Failure>(child.start_child(&run, ()).wait().await?)
+            }
+        }
+    });
+    let worker = house.worker("w").build().unwrap();
+    worker.workflow_registry().add(&parent).add(&child);
+    start(&worker);
+    let traced = parent.start(&house.client, ()).trace(TRACE.parse().unwrap()).await.unwrap();
+    assert_eq!(traced.wait().await.unwrap().as_deref(), Some(TRACE));
+    assert_eq!(parent.start(&house.client, ()).await.unwrap().wait().await.unwrap(), None);
+    worker.stop().await;
+    for line in ["the parent works", "the child works"] {
+        let with = logs.text().lines().filter(|text| text.contains(line) && text.contains(TRACE)).count();
+        assert_eq!((with, logs.count(line)), (1, 2), "{line}:\n{}", logs.text());
+    }
+    assert!(logs.text().contains("trace_id=\"0af7651916cd43dd8448eb211c80319c\""), "{}", logs.text());
+}

@@ -54,6 +54,7 @@ fn recorded(workflow: &WorkflowKey, steps: u32) -> ClaimedRun {
         children: Vec::new(),
         parent: None,
         deadline: None,
+        trace: None,
         seen: Some(u64::from(steps)),
         ordinals: Ordinals { tasks: steps, ..Ordinals::default() },
         history_len: 2 * steps,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aiki_core::{Client, Clock, Name, SubscriberFactory};
 use aiki_runtime::Entropy;
@@ -154,6 +155,12 @@ impl ServerBuilder {
     /// How many entries a run's history may have before the run fails. Default: 50,000.
     pub fn history_limit(mut self, entries: u32) -> Self {
         self.inner = self.inner.history_limit(entries);
+        self
+    }
+
+    /// Forgets runs so long after they have ended; see [`aiki_server::ServerBuilder::retention`]. Default: never.
+    pub fn retention(mut self, keep: Duration) -> Self {
+        self.inner = self.inner.retention(keep);
         self
     }
 

@@ -25,6 +25,10 @@ pub enum Error {
     /// The server said no, or could not be asked.
     #[error(transparent)]
     Server(#[from] ServerError),
+    /// There is no client of a server elsewhere.
+    #[cfg(feature = "http")]
+    #[error(transparent)]
+    Connect(#[from] crate::ConnectError),
     /// The address of the Redis cannot be used.
     #[cfg(feature = "redis")]
     #[error(transparent)]

@@ -49,11 +49,14 @@
 //! | work | [`Worker`], [`WorkerConfig`] |
 //! | start and wait | [`Client`], [`StartRun`], [`RunHandle`] |
 //! | start by the calendar | [`Schedule`], [`ScheduleHandle`], [`OverlapPolicy`] |
+//! | reach a server elsewhere | [`connect`], [`ClientConfig`] (feature `http`, on by default) |
 //! | host everything here | [`Server`] (feature `embedded`, on by default) |
 //! | let workers elsewhere have the runs | the module `redis` (feature `redis`) |
 //! | see how it goes | [`Worker::health`], [`Worker::status`], metrics (features `metrics` and `prometheus`) |
 //! | write a transport | [`subscriber`], [`publisher`] and the crate `aiki-conformance` |
 
+#[cfg(feature = "http")]
+mod connect;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod error;
@@ -66,8 +69,10 @@ mod subscribers;
 
 pub mod prelude;
 
-#[cfg(feature = "redis")]
-pub use aiki_client::ClientConfig;
+#[cfg(feature = "http")]
+pub use aiki_client::HttpClient;
+#[cfg(any(feature = "http", feature = "redis"))]
+pub use aiki_client::{ClientConfig, ConfigError as ClientConfigError, Secret};
 pub use aiki_core::*;
 #[cfg(feature = "macros")]
 pub use aiki_macros::{task, workflow};
@@ -79,6 +84,8 @@ pub use aiki_worker::{
 #[cfg(feature = "testing")]
 /// The test kit: everything in one process, in virtual time.
 pub use aiki_testing as testing;
+#[cfg(feature = "http")]
+pub use connect::{ConnectError, connect};
 #[cfg(feature = "embedded")]
 pub use embedded::{Server, ServerBuilder};
 pub use error::Error;

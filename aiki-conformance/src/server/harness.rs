@@ -33,6 +33,11 @@ pub trait ServerHarness: Send + Sync {
     /// The server's limit of a history, in entries: between 1,000 and 5,000 for this suite.
     fn history_limit(&self) -> u32;
 
+    /// Whether workers live in the server's process and end with it.
+    fn workers_end_with_server(&self) -> bool {
+        true
+    }
+
     /// Ends the server and starts another over the same store; clients made before are void. A store
     /// that does not outlive its server takes back the runs of the workers of its process, as a start
     /// does.

@@ -15,7 +15,9 @@ use crate::failure::{ErrorObject, HandlerError};
 use crate::id::RunId;
 use crate::name::WorkflowKey;
 use crate::payload::{Payload, PayloadError};
+use crate::run::export::RunExport;
 use crate::run::plan::{DEADLINE_EXCEEDED, RunCommand};
+use crate::run::record::TransitionRecord;
 use crate::run::{RunRecord, RunState};
 use crate::server_client::{RunView, ServerError};
 
@@ -94,6 +96,22 @@ impl<O, E> RunHandle<O, E> {
     /// [`ServerError`] when the server cannot be asked.
     pub async fn record(&self) -> Result<RunRecord, ServerError> {
         self.client.server().get_run(self.id).await
+    }
+
+    /// The run with its whole history, for people and other programs.
+    ///
+    /// # Errors
+    /// [`ServerError`] when the server cannot be asked.
+    pub async fn export(&self) -> Result<RunExport, ServerError> {
+        self.client.server().export_run(self.id).await
+    }
+
+    /// What happened to the run and its tasks, oldest first.
+    ///
+    /// # Errors
+    /// [`ServerError`] when the server cannot be asked.
+    pub async fn transitions(&self) -> Result<Vec<TransitionRecord>, ServerError> {
+        self.client.server().list_transitions(self.id).await
     }
 
     /// Cancels the run at once: nothing more is recorded for it. A worker that is at it notices with its

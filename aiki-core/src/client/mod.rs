@@ -2,6 +2,7 @@
 
 mod event;
 mod handle;
+mod listing;
 mod schedule;
 mod start;
 
@@ -10,6 +11,7 @@ use std::sync::Arc;
 
 pub use event::{SendEventError, SendRunEvent};
 pub use handle::{RunError, RunHandle};
+pub use listing::RunList;
 pub use schedule::{Schedule, ScheduleError, ScheduleHandle};
 pub use start::{StartError, StartRun};
 

@@ -17,6 +17,7 @@ use crate::run::plan::{CreateRun, Deadline};
 use crate::run::{ConflictPolicy, Reference, RunOptions};
 use crate::server_client::ServerError;
 use crate::time::Timestamp;
+use crate::trace::TraceParent;
 
 /// Why a run was not started.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -51,6 +52,7 @@ pub struct StartRun<O, E> {
     delay: Duration,
     deadline: Option<Deadline>,
     concurrency: Option<ConcurrencyKey>,
+    trace: Option<TraceParent>,
     events: Arc<[String]>,
     types: PhantomData<fn() -> (O, E)>,
 }
@@ -74,6 +76,7 @@ impl<O, E> StartRun<O, E> {
             delay: Duration::ZERO,
             deadline: None,
             concurrency: None,
+            trace: None,
             events,
             types: PhantomData,
         }
@@ -156,6 +159,13 @@ impl<O, E> StartRun<O, E> {
         self
     }
 
+    /// Makes the run a part of a trace. The worker's span for it has the fields `trace_id` and `trace_parent`, and
+    /// its children belong to the same trace.
+    pub fn trace(mut self, parent: TraceParent) -> Self {
+        self.trace = Some(parent);
+        self
+    }
+
     async fn send(self) -> Result<RunHandle<O, E>, StartError> {
         let input = self.input?;
         if let Some(reference) = &self.reference
@@ -171,6 +181,7 @@ impl<O, E> StartRun<O, E> {
             delay: self.delay,
             deadline: self.deadline,
             concurrency: self.concurrency,
+            trace: self.trace,
             ..CreateRun::new(self.workflow.clone(), input, hash)
         };
         let created = self.client.server().create_run(request).await?;

@@ -15,6 +15,7 @@ use crate::id::RunId;
 use crate::name::{WorkflowKey, check_name};
 use crate::payload::Payload;
 use crate::time::Timestamp;
+use crate::trace::TraceParent;
 
 /// One run, as its workflow handler sees it. Everything durable goes through it.
 ///
@@ -49,6 +50,12 @@ impl Run {
     /// The reference id under which the run was started.
     pub fn reference_id(&self) -> Option<&str> {
         self.shared.reference_id.as_deref()
+    }
+
+    /// The trace from which the run was started: send it on as the header `traceparent` with calls to others. Its
+    /// children inherit it.
+    pub fn trace_parent(&self) -> Option<&TraceParent> {
+        self.shared.trace.as_ref()
     }
 
     /// Sleeps durably: no worker is held meanwhile, and the sleep survives every crash.

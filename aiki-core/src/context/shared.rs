@@ -10,6 +10,7 @@ use crate::intercept::TaskInterceptor;
 use crate::name::WorkflowKey;
 use crate::replay::{RunMachine, StepId};
 use crate::time::{Clock, Timestamp};
+use crate::trace::TraceParent;
 
 /// What a handler may ask about its run.
 pub(crate) struct About {
@@ -18,6 +19,7 @@ pub(crate) struct About {
     pub(crate) attempt: u64,
     pub(crate) reference_id: Option<String>,
     pub(crate) deadline: Option<Timestamp>,
+    pub(crate) trace: Option<TraceParent>,
     pub(crate) gate: Option<Arc<dyn TaskGate>>,
     pub(crate) interceptor: Option<Arc<dyn TaskInterceptor>>,
     pub(crate) history: HistorySize,
@@ -50,6 +52,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) cancellation: CancellationToken,
     pub(crate) deadline: Option<Timestamp>,
+    pub(crate) trace: Option<TraceParent>,
     pub(crate) gate: Option<Arc<dyn TaskGate>>,
     pub(crate) interceptor: Option<Arc<dyn TaskInterceptor>>,
     pub(crate) history: HistorySize,
@@ -64,13 +67,14 @@ pub(crate) struct State {
 
 impl Shared {
     pub(crate) fn new(about: About, clock: Arc<dyn Clock>, machine: RunMachine) -> Self {
-        let About { id, workflow, attempt, reference_id, deadline, gate, interceptor, history, events } = about;
+        let About { id, workflow, attempt, reference_id, deadline, trace, gate, interceptor, history, events } = about;
         Self {
             id,
             workflow,
             attempt,
             reference_id,
             deadline,
+            trace,
             gate,
             interceptor,
             history,

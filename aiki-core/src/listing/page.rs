@@ -20,7 +20,8 @@ pub enum RunOrder {
 }
 
 /// Which part of a list of runs is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct RunPageRequest {
     /// The order of the list.
     pub order: RunOrder,
@@ -41,7 +42,8 @@ impl Default for RunPageRequest {
 }
 
 /// A part of a list of runs.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct RunPage {
     /// The runs.
     pub runs: Vec<RunSummary>,

@@ -56,7 +56,7 @@ impl RunSummary {
             created_at: head.created_at,
             started_at: head.started_at,
             ended_at: head.ended_at,
-            reference_id: head.reference_id.clone(),
+            reference_id: crate::run::shown_reference(head.reference_id.as_ref()),
             schedule: head.schedule,
             parent: head.parent,
             attempts: head.attempts,

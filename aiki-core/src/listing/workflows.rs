@@ -12,7 +12,8 @@ use crate::run::RunStatus;
 use crate::time::Timestamp;
 
 /// How many runs are in which status.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "BTreeMap<RunStatus, u64>", into = "BTreeMap<RunStatus, u64>")]
 pub struct StatusCounts([u64; RunStatus::ALL.len()]);
 
 impl StatusCounts {
@@ -49,6 +50,18 @@ impl StatusCounts {
     }
 }
 
+impl From<BTreeMap<RunStatus, u64>> for StatusCounts {
+    fn from(counts: BTreeMap<RunStatus, u64>) -> Self {
+        counts.into_iter().collect()
+    }
+}
+
+impl From<StatusCounts> for BTreeMap<RunStatus, u64> {
+    fn from(counts: StatusCounts) -> Self {
+        counts.iter().collect()
+    }
+}
+
 impl FromIterator<(RunStatus, u64)> for StatusCounts {
     fn from_iter<T: IntoIterator<Item = (RunStatus, u64)>>(counts: T) -> Self {
         let mut all = Self::default();
@@ -58,7 +71,8 @@ impl FromIterator<(RunStatus, u64)> for StatusCounts {
 }
 
 /// A workflow version that was used: a run of it was created, or a schedule of it was activated.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct WorkflowUse {
     /// The workflow version.
     pub workflow: WorkflowKey,
@@ -104,7 +118,8 @@ pub enum WorkflowSort {
 }
 
 /// Which workflows are asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct WorkflowsQuery {
     /// Whose workflows.
     pub source: Source,
@@ -125,7 +140,8 @@ impl Default for WorkflowsQuery {
 }
 
 /// A workflow with all of its versions.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct WorkflowSummary {
     /// Whose workflow it is.
     pub source: Source,
@@ -138,7 +154,8 @@ pub struct WorkflowSummary {
 }
 
 /// A part of a list of workflows.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct WorkflowsPage {
     /// The workflows.
     pub workflows: Vec<WorkflowSummary>,
@@ -158,7 +175,8 @@ pub enum VersionSort {
 }
 
 /// The versions of which workflow are asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct VersionsQuery {
     /// Whose workflow.
     pub source: Source,
@@ -181,7 +199,8 @@ impl VersionsQuery {
 }
 
 /// A version of a workflow.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct VersionSummary {
     /// The version.
     pub version: Name,
@@ -194,7 +213,8 @@ pub struct VersionSummary {
 }
 
 /// A part of a list of versions.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct VersionsPage {
     /// The versions.
     pub versions: Vec<VersionSummary>,

@@ -11,6 +11,7 @@ use crate::context::{About, HistorySize, Run, Shared};
 use crate::definition::{HandlerFuture, RegisteredWorkflow};
 use crate::failure::Failure;
 use crate::gate::TaskGate;
+use crate::id::TaskId;
 use crate::intercept::TaskInterceptor;
 use crate::report::{Report, ReportReceipt};
 use crate::run::record::Signal;
@@ -83,6 +84,7 @@ impl Pass {
             workflow: record.workflow.clone(),
             attempt: record.attempts,
             reference_id: record.reference_id.clone(),
+            trace: record.trace.clone(),
             deadline: record.deadline,
             gate,
             interceptor,
@@ -206,6 +208,12 @@ impl Pass {
     /// How long the run's history is, and how long it may become.
     pub fn history(&self) -> HistorySize {
         self.shared.history
+    }
+
+    /// The recorded tasks, by id, and children, by ordinal, of the present attempt that the handler has not
+    /// asked for.
+    pub fn not_asked_for(&self) -> (Vec<TaskId>, Vec<u32>) {
+        self.shared.lock().machine.not_asked_for()
     }
 
     /// Where the handler made its last durable call.

@@ -16,6 +16,7 @@ use crate::name::{Name, WorkflowKey};
 use crate::payload::Payload;
 use crate::rank::{Priority, Rank, republish_backoff};
 use crate::time::Timestamp;
+use crate::trace::TraceParent;
 
 /// A worker's right to write a run, granted by a claim.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -253,6 +254,9 @@ pub struct RunHead {
     /// another run of the key is given back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub held_back: bool,
+    /// The trace from which it was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceParent>,
     /// Events received since the run was created or last continued as new.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub events: u32,

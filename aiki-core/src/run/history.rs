@@ -1,7 +1,7 @@
 //! The history of a run: what happened, in order, packed as it is stored. A run's record is the
 //! fold of its history; nothing else is kept of its tasks and sleeps.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::state::RunState;
 use super::status::RunStatus;
@@ -228,6 +228,12 @@ pub fn parse(page: &str) -> impl Iterator<Item = Result<HistoryEntry, HistoryErr
     })
 }
 
+/// Reads the entries of a list: the lines of a page, or of several, as one JSON array.
+pub fn parse_list(list: &str) -> Result<Vec<HistoryEntry>, HistoryError> {
+    let wires: Vec<Wire<'_>> = serde_json::from_str(list).map_err(|error| HistoryError(error.to_string()))?;
+    wires.into_iter().map(TryInto::try_into).collect()
+}
+
 impl<'a> From<&'a HistoryEntry> for Wire<'a> {
     fn from(HistoryEntry { at, entry }: &'a HistoryEntry) -> Self {
         let mut wire = Wire {
@@ -424,6 +430,18 @@ impl TryFrom<Wire<'_>> for HistoryEntry {
             Kind::Continued => Entry::Continued { input: wire.input, events: wire.events.unwrap_or_default() },
         };
         Ok(HistoryEntry { at: wire.at, entry })
+    }
+}
+
+impl Serialize for HistoryEntry {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Wire::from(self).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for HistoryEntry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Wire::deserialize(deserializer)?.try_into().map_err(serde::de::Error::custom)
     }
 }
 

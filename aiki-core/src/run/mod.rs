@@ -1,6 +1,7 @@
 //! A run on the server's side: its states, the legal moves between them, its history, and the
 //! plans that turn a request into what has to be stored.
 
+pub mod export;
 pub mod head;
 pub mod history;
 pub mod options;
@@ -13,7 +14,8 @@ pub mod wait;
 
 pub use head::{Lease, Parked, ParkedStep, RunHead, TaskCounts};
 pub use history::{Entry, HistoryEntry, ReceivedEvent};
-pub use options::{ConflictPolicy, Reference, RunOptions};
+pub(crate) use options::shown_reference;
+pub use options::{ConflictPolicy, HIDDEN_REFERENCE, Reference, RunOptions};
 pub use record::{RunRecord, SleepRecord, SleepState, TaskRecord};
 pub use state::{FailureCause, RunState, TaskState};
 pub use status::{QueuedReason, RunStatus, ScheduledReason, TaskStatus};

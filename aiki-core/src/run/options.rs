@@ -27,6 +27,15 @@ pub enum ConflictPolicy {
     ReturnExisting,
 }
 
+/// Begins the reference ids that clients give to starts without one, so that a start that is sent again makes no
+/// second run. Nobody is shown them.
+pub const HIDDEN_REFERENCE: &str = "\u{1}start:";
+
+/// A run's reference id as callers see it.
+pub(crate) fn shown_reference(reference_id: Option<&String>) -> Option<String> {
+    reference_id.filter(|id| !id.starts_with(HIDDEN_REFERENCE)).cloned()
+}
+
 /// The caller's own name for a run, unique per workflow version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -1,5 +1,7 @@
 //! The whole of a run, as a worker replays it and as a caller reads it.
 
+use serde::{Deserialize, Serialize};
+
 use super::head::{RunHead, gives_up_tasks};
 use super::history::{Entry, HistoryEntry, ReceivedEvent};
 use super::options::RunOptions;
@@ -13,6 +15,7 @@ use crate::payload::Payload;
 use crate::rank::Priority;
 use crate::retry::RetryStrategy;
 use crate::time::Timestamp;
+use crate::trace::TraceParent;
 
 /// A run with its history folded into tasks and sleeps.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +54,8 @@ pub struct RunRecord {
     pub parent: Option<RunId>,
     /// The run fails when it has not ended by then.
     pub deadline: Option<Timestamp>,
+    /// The trace from which it was started.
+    pub trace: Option<TraceParent>,
     /// All tasks in the order in which they were opened, discarded ones included. As for all lists
     /// here: since the run was created or last continued as new.
     pub tasks: Vec<TaskRecord>,
@@ -162,7 +167,8 @@ struct Fold {
 }
 
 /// Something that reached a run from outside.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "each variant says what its fields are")]
 pub enum Signal {
     /// An event.
@@ -414,7 +420,7 @@ impl RunRecord {
             state_transition_id: head.state_transition_id(),
             input: fold.input,
             input_hash: head.input_hash.clone(),
-            reference_id: head.reference_id.clone(),
+            reference_id: super::shown_reference(head.reference_id.as_ref()),
             schedule: head.schedule,
             options: head.options.clone(),
             priority: head.priority,
@@ -428,6 +434,7 @@ impl RunRecord {
             children: fold.children,
             parent: head.parent,
             deadline: head.deadline,
+            trace: head.trace.clone(),
             seen: head.seen,
             ordinals: head.ordinals(),
             history_len: head.history_len,

@@ -9,7 +9,8 @@ use crate::payload::{Payload, present};
 use crate::time::Timestamp;
 
 /// Why a run failed or is about to be retried.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum FailureCause {
     /// A task failed and the handler passed it on. The error is absent when a peer did not tell it.
     Task(TaskId, Option<ErrorObject>),

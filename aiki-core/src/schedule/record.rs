@@ -71,15 +71,20 @@ impl ScheduleRecord {
 }
 
 /// Which schedules are listed. Everything that is given has to fit.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct ScheduleFilter {
     /// One of these; empty is any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub statuses: Vec<ScheduleStatus>,
     /// This one.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<ScheduleId>,
     /// The one with this reference id.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub reference_id: Option<String>,
     /// Of one of these workflows, each in the given version or, with `None`, in any; empty is all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub workflows: Vec<(Name, Option<Name>)>,
 }
 

@@ -1,29 +1,34 @@
 //! Asking for a schedule.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::ScheduleSpec;
 use crate::hash::{HashError, InputHash, input_hash};
 use crate::name::WorkflowKey;
-use crate::payload::Payload;
+use crate::payload::{Payload, present};
 use crate::run::{Reference, RunOptions};
 
 /// A request for a schedule: makes one, or finds the one with the same definition.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ActivateSchedule {
     /// The code that its runs execute.
     pub workflow: WorkflowKey,
     /// The input of its runs, raw.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub input: Option<Payload>,
     /// Hash of the input.
     pub input_hash: InputHash,
     /// Hashes of the same input by older hashers; they count as equal.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deprecated_hashes: Vec<InputHash>,
     /// When runs are started.
     pub spec: ScheduleSpec,
     /// The caller's own id for the schedule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<Reference>,
     /// Options of its runs; `None` when the caller sent none, which is another definition than empty ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub options: Option<RunOptions>,
 }
 

@@ -27,7 +27,8 @@ pub(super) struct Bodies {
 /// A body, and its share of the memory for bodies.
 pub(super) struct Received {
     pub(super) bytes: Vec<u8>,
-    _room: OwnedSemaphorePermit,
+    /// Kept until the call is answered: what was read from the body lives as long.
+    pub(super) room: OwnedSemaphorePermit,
 }
 
 impl Bodies {
@@ -67,7 +68,7 @@ impl Bodies {
                 room.merge(self.take(needed)?);
             }
         }
-        Ok(Received { bytes, _room: room })
+        Ok(Received { bytes, room })
     }
 
     fn take(&self, units: usize) -> Result<OwnedSemaphorePermit, Refusal> {

@@ -24,6 +24,11 @@ impl Role {
             Role::Admin => "admin",
         }
     }
+
+    /// The role with this name.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Role::Client, Role::Worker, Role::Admin].into_iter().find(|role| role.as_str() == text)
+    }
 }
 
 /// A caller that is known.
@@ -54,6 +59,13 @@ pub trait Authorize: Send + Sync + 'static {
     /// # Errors
     /// [`AuthorizeError`]: the request is answered with status 401 or 500.
     async fn authorize(&self, headers: &HeaderMap) -> Result<Caller, AuthorizeError>;
+}
+
+#[async_trait]
+impl<A: Authorize + ?Sized> Authorize for std::sync::Arc<A> {
+    async fn authorize(&self, headers: &HeaderMap) -> Result<Caller, AuthorizeError> {
+        (**self).authorize(headers).await
+    }
 }
 
 /// Lets everyone in as [`Role::Admin`] of one namespace.

@@ -9,16 +9,21 @@ use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use tracing::{debug, error, warn};
 
-use super::body::Bodies;
+use super::body::{Bodies, Received};
 use super::call::{is_json, procedure_name};
 use super::caller::{AuthorizeError, Caller};
 use super::options::RouterOptions;
-use super::procedure::Table;
+use super::procedure::{Procedure, Table};
 use super::refusal::Refusal;
 use super::reply;
-use super::request_id::RequestIds;
+use super::request_id::{RequestIds, TRACE_PARENT};
 use crate::local_client::LocalClient;
 use crate::server::Inner;
+
+/// In the extensions of an answer: which procedure it is of. Absent when the request named none, or its caller
+/// is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcedureName(pub &'static str);
 
 /// What all requests share.
 pub(super) struct Api {
@@ -39,40 +44,40 @@ pub(super) async fn dispatch(State(api): State<Arc<Api>>, request: Request) -> R
             return reply::text(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error");
         }
     };
-    let Some(name) = procedure_name(request.uri().path()).filter(|name| api.table.find(name).is_some()) else {
+    let name = procedure_name(request.uri().path());
+    let Some(procedure) = name.and_then(|name| api.table.find(&name)) else {
         return reply::not_found();
     };
-    match answer(&api, caller, &name, request).await {
+    let mut response = match answer(&api, procedure, caller, request).await {
         Ok(envelope) => reply::success(envelope),
         Err(refusal) => {
-            let (code, message, hidden) = (&refusal.error.code, &refusal.error.message, &refusal.hidden);
-            match hidden {
-                Some(hidden) => warn!(procedure = name, code, hidden, "a call failed"),
-                None => debug!(procedure = name, code, message, "a call was refused"),
+            let (code, message) = (&refusal.error.code, &refusal.error.message);
+            match &refusal.hidden {
+                Some(hidden) => warn!(code, hidden, "a call failed"),
+                None => debug!(code, message, "a call was refused"),
             }
             reply::refused(&refusal)
         }
-    }
+    };
+    response.extensions_mut().insert(ProcedureName(procedure.name));
+    response
 }
 
-async fn answer(api: &Api, caller: Caller, name: &str, request: Request) -> Result<String, Refusal> {
-    let Some(procedure) = api.table.find(name) else {
-        return Err(Refusal::not_found("there is no such procedure"));
-    };
-    if caller.role < procedure.role {
-        let (has, needs) = (caller.role.as_str(), procedure.role.as_str());
-        let told = format!("{name} is for the role {needs}, the caller has the role {has}: use a key of that role");
-        return Err(Refusal::new(ErrorCode::Forbidden, told).closing());
-    }
+async fn answer(api: &Api, procedure: &Procedure, caller: Caller, request: Request) -> Result<String, Refusal> {
+    procedure.admit(&caller).map_err(Refusal::closing)?;
     let (head, body) = request.into_parts();
     if head.method == Method::GET {
         return Err(Refusal::new(ErrorCode::MethodNotSupported, "send the call as POST"));
     }
-    let received = api.bodies.receive(&head.headers, body).await?;
+    let Received { bytes, room } = api.bodies.receive(&head.headers, body).await?;
     let input = match is_json(&head.headers) {
-        true => open_request(&received.bytes, api.options.depth_limit)?,
+        true => open_request(&bytes, api.options.depth_limit)?,
         false => None,
     };
-    let client = LocalClient::new(Arc::clone(&api.server), caller.namespace);
-    procedure.call(client, input).await
+    drop(bytes);
+    let client = LocalClient::for_others(Arc::clone(&api.server), caller.namespace.clone());
+    let trace = head.headers.get(TRACE_PARENT).and_then(|value| value.to_str().ok()?.parse().ok());
+    let answer = procedure.call(client.within(trace), &caller, input).await;
+    drop(room);
+    answer
 }

@@ -33,6 +33,9 @@ mod refusal;
 mod reply;
 mod request_id;
 mod router;
+#[cfg(all(test, feature = "keys"))]
+mod walk;
 
 pub use caller::{Authorize, AuthorizeError, Caller, Everyone, Role};
+pub use dispatch::ProcedureName;
 pub use options::RouterOptions;

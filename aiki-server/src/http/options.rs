@@ -17,6 +17,7 @@ pub struct RouterOptions {
     pub(super) body_timeout: Duration,
     pub(super) depth_limit: usize,
     pub(super) origins: Vec<String>,
+    pub(super) native: bool,
 }
 
 impl Default for RouterOptions {
@@ -28,6 +29,7 @@ impl Default for RouterOptions {
             body_timeout: Duration::from_secs(30),
             depth_limit: DEFAULT_DEPTH_LIMIT,
             origins: vec!["http://localhost:9851".to_owned()],
+            native: true,
         }
     }
 }
@@ -67,6 +69,14 @@ impl RouterOptions {
     #[must_use]
     pub fn depth_limit(mut self, levels: usize) -> Self {
         self.depth_limit = levels;
+        self
+    }
+
+    /// Whether the procedures of this implementation's own are there; without them the client and workers of this
+    /// implementation speak the plain contract. The default is yes.
+    #[must_use]
+    pub fn native(mut self, there: bool) -> Self {
+        self.native = there;
         self
     }
 

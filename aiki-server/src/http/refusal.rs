@@ -1,6 +1,7 @@
 //! Why a call is not answered with what was asked for.
 
 use aiki_core::ServerError;
+use aiki_wire::contract::unknown::UnknownId;
 use aiki_wire::envelope::Malformed;
 use aiki_wire::error::{ErrorCode, WireError, code_of};
 use aiki_wire::read::Invalid;
@@ -22,10 +23,6 @@ impl Refusal {
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::BadRequest, message)
-    }
-
-    pub(crate) fn not_found(message: impl Into<String>) -> Self {
-        Self::new(ErrorCode::NotFound, message)
     }
 
     /// The server's own fault.
@@ -62,5 +59,11 @@ impl From<Invalid> for Refusal {
 impl From<Malformed> for Refusal {
     fn from(malformed: Malformed) -> Self {
         Self::bad_request(format!("the request is malformed: {malformed}"))
+    }
+}
+
+impl From<UnknownId> for Refusal {
+    fn from(unknown: UnknownId) -> Self {
+        Self::new(ErrorCode::NotFound, unknown.to_string())
     }
 }

@@ -1,12 +1,16 @@
 //! Every answer carries the id of its request.
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use aiki_core::TraceParent;
 use aiki_runtime::{Entropy, SystemEntropy};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The header of the id: taken from the request, else made.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// W3C Trace Context: kept with runs that are created, and for the log.
+pub(super) const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Only for the log.
 const TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
 /// A longer id is not the caller's to choose.
@@ -33,9 +37,13 @@ impl RequestIds {
     }
 }
 
-/// The caller's trace id.
-pub(super) fn trace_id(headers: &HeaderMap) -> &str {
-    visible(headers.get(&TRACE_ID)).and_then(|id| id.to_str().ok()).unwrap_or_default()
+/// The caller's trace id: that of the trace context, else what it calls so itself.
+pub(super) fn trace_id(headers: &HeaderMap) -> Cow<'_, str> {
+    let parent = headers.get(&TRACE_PARENT).and_then(|value| value.to_str().ok()?.parse::<TraceParent>().ok());
+    match parent {
+        Some(parent) => parent.trace_id().to_owned().into(),
+        None => visible(headers.get(&TRACE_ID)).and_then(|id| id.to_str().ok()).unwrap_or_default().into(),
+    }
 }
 
 fn visible(id: Option<&HeaderValue>) -> Option<&HeaderValue> {

@@ -35,7 +35,8 @@ impl Server {
     /// The HTTP API, to be served by axum.
     pub fn router_with(&self, options: RouterOptions) -> Router {
         let bodies = Bodies::new(options.body_limit, options.bodies_limit, options.body_timeout);
-        let table = Table::new([contract::procedures(), native::procedures()]);
+        let table =
+            Table::new([contract::procedures(), if options.native { native::procedures() } else { Vec::new() }]);
         let api = Arc::new(Api { server: self.inner(), options, table, bodies, ids: RequestIds::new() });
         Router::new()
             .route("/health", any(async |method| only_get(method, r#"{"status":"ok"}"#)))
@@ -68,7 +69,7 @@ async fn around(State(api): State<Arc<Api>>, request: Request, next: Next) -> Re
     } else {
         let (request_id, trace_id) = (id.to_str().unwrap_or_default(), trace_id(request.headers()));
         let (method, path) = (request.method().as_str(), request.uri().path());
-        let span = tracing::debug_span!("request", request_id, trace_id, method, path);
+        let span = tracing::info_span!("request", request_id, %trace_id, method, path);
         caught(next.run(request)).instrument(span).await
     };
     response.headers_mut().insert(REQUEST_ID, id);

@@ -88,6 +88,14 @@ impl LaneHandle {
         }
     }
 
+    /// How many requests wait for the next batch.
+    pub(crate) fn waiting(&self) -> usize {
+        match self {
+            LaneHandle::Inline(_) => 0,
+            LaneHandle::Thread(lane) => lane.queue.waiting(),
+        }
+    }
+
     /// Reads from an inline lane's store.
     pub(crate) fn read_inline<T>(
         lane: &Mutex<Option<Lane>>,

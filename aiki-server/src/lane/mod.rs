@@ -14,12 +14,14 @@ mod schedules;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Instant;
 
 use aiki_core::id::RunIdSource;
 use aiki_core::{Clock, RunId, ServerError};
 use aiki_runtime::Entropy;
 
 use crate::effects::Effects;
+use crate::measure;
 use crate::operation::Operation;
 use crate::panic::panic_text;
 use crate::storage::{Storage, StorageError};
@@ -110,6 +112,7 @@ impl Lane {
     /// When a batch cannot be committed as a whole, each of its requests is tried alone, so that a bad
     /// one does not fail the others.
     fn work_through(&mut self, jobs: &mut [&mut dyn Job]) {
+        measure::batch(jobs.len());
         let Err(error) = self.attempt(jobs) else { return };
         if jobs.len() == 1 && !matches!(error, ServerError::Unavailable(_)) {
             jobs[0].refuse(error);
@@ -140,7 +143,10 @@ impl Lane {
         writes.sort_by_key(|write| !write.forget);
         let changed = schedules.writes();
         if !writes.is_empty() || !changed.is_empty() {
-            self.storage.commit(&writes, &changed)?;
+            let began = Instant::now();
+            let committed = self.storage.commit(&writes, &changed);
+            measure::commit(began.elapsed(), committed.is_ok());
+            committed?;
         }
         self.effects.timer.arm_schedules(schedules.earliest_due());
         self.effects.emit(now, runs.values().filter_map(desk::OpenRun::change));

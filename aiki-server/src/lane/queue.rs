@@ -89,6 +89,11 @@ impl Queue {
         if self.state().died { died() } else { closed() }
     }
 
+    /// How many requests wait for the next batch.
+    pub(super) fn waiting(&self) -> usize {
+        self.state().jobs.len()
+    }
+
     fn push(&self, queued: Queued) -> Result<(), ServerError> {
         let mut state = self.state();
         if state.closed {

@@ -1,5 +1,6 @@
 //! Creating a run.
 
+use aiki_core::run::HIDDEN_REFERENCE;
 use aiki_core::run::plan::{self, CreateRun, ReferenceDecision};
 use aiki_core::server_client::CreatedRun;
 use aiki_core::{Name, Payload, ServerError};
@@ -30,7 +31,10 @@ impl Operation for Create {
             if let Some(run) = desk.by_reference(&key)? {
                 let existing = desk.run(&self.namespace, run)?;
                 return match plan::judge_reference(&existing.head, &self.request) {
-                    ReferenceDecision::Existing => Ok(CreatedRun { id: run, existed: true }),
+                    // Under a hidden one, this start has made it: the answer was lost.
+                    ReferenceDecision::Existing => {
+                        Ok(CreatedRun { id: run, existed: !key.reference_id.starts_with(HIDDEN_REFERENCE) })
+                    }
                     ReferenceDecision::Conflict => {
                         Err(ServerError::ReferenceConflict { reference_id: key.reference_id, run })
                     }

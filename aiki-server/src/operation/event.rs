@@ -10,6 +10,8 @@ use crate::lane::{Desk, Edit};
 pub(crate) struct ReceiveEvent {
     pub(crate) namespace: Name,
     pub(crate) request: SendEvent,
+    /// For an event without a reference id: sent again with the same key, it is not handed over twice.
+    pub(crate) key: Option<String>,
     pub(crate) history_limit: u32,
     /// Whether a run that has ended keeps the event, as the plain contract has it.
     pub(crate) late: bool,
@@ -32,7 +34,9 @@ impl Operation for ReceiveEvent {
         if state.is_terminal() && !self.late {
             return Err(ServerError::RunEnded { run: *run, status: state.status() });
         }
-        let mark = event.reference_id.as_ref().map(|reference_id| format!("event:{}:{reference_id}", event.name));
+        let by_reference =
+            event.reference_id.as_ref().map(|reference_id| format!("event:{}:{reference_id}", event.name));
+        let mark = by_reference.or_else(|| self.key.as_ref().map(|key| format!("sent:{key}")));
         if let Some(mark) = &mark
             && desk.is_marked(&self.namespace, *run, mark)?
         {

@@ -15,6 +15,7 @@ mod plain;
 mod refresh;
 mod release;
 mod report;
+mod retire;
 mod schedule_activate;
 mod schedule_fire;
 mod schedule_status;
@@ -36,6 +37,7 @@ pub(crate) use plain::{ClaimPlainly, CreateChild, MoveRun, MoveTask, RefreshPlai
 pub(crate) use refresh::Refresh;
 pub(crate) use release::Release;
 pub(crate) use report::WriteReport;
+pub(crate) use retire::Retire;
 pub(crate) use schedule_activate::ActivateScheduleOp;
 pub(crate) use schedule_fire::FireSchedules;
 pub(crate) use schedule_status::SetScheduleStatus;

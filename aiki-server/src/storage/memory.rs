@@ -98,7 +98,9 @@ impl MemoryStorage {
         self.unindex(head);
         self.pages.remove(&head.id);
         let own: Vec<_> = self.marks_of(head.id).cloned().collect();
-        own.iter().for_each(|mark| drop(self.marks.remove(mark)));
+        for mark in &own {
+            self.marks.remove(mark);
+        }
         if let Some(key) = reference_key(head) {
             self.references.remove(&key);
         }

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 
 pub use at::{At, Step};
 pub use fields::{Fields, MAX_KEYS};
-pub use value::{MAX_ITEMS, MAX_WHOLE, Str1, WholeAbove, read_list, read_name};
+pub use value::{MAX_ITEMS, MAX_WHOLE, Prose, Str1, WholeAbove, read_list, read_name};
 
 /// The input of a call is not what the procedure takes. The text names the place and what belongs there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

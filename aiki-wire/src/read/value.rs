@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 use std::ops::Deref;
 
 use aiki_core::{Name, Payload};
-use serde::Serialize;
+use serde::{Deserializer as _, Serialize};
 use serde_json::value::RawValue;
 
 use super::{At, Invalid, Read, Step};
@@ -14,15 +14,15 @@ pub const MAX_WHOLE: u64 = (1 << 53) - 1;
 /// A list of a request has at most so many elements.
 pub const MAX_ITEMS: usize = 10_000;
 
-/// A text of at least one character.
+/// A text of at least one character, none of them NUL: stores cannot keep that in a key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Str1(String);
 
 impl Str1 {
-    /// The text; `None` when it is empty.
+    /// The text; `None` when it is empty or has a NUL.
     pub fn new(text: impl Into<String>) -> Option<Self> {
-        Some(text.into()).filter(|text| !text.is_empty()).map(Self)
+        Some(text.into()).filter(|text| !text.is_empty() && !text.contains('\0')).map(Self)
     }
 
     /// The text.
@@ -65,7 +65,41 @@ impl Read for String {
 
 impl Read for Str1 {
     fn read(raw: &RawValue, at: &At<'_>) -> Result<Self, Invalid> {
-        String::read(raw, at).ok().and_then(Str1::new).ok_or_else(|| Invalid::new(at, "a text that is not empty"))
+        String::read(raw, at)
+            .ok()
+            .and_then(Str1::new)
+            .ok_or_else(|| Invalid::new(at, "a text, not empty and without NUL"))
+    }
+}
+
+/// A text for people. Half of a surrogate pair, which JavaScript can send, is replaced: what an error says must not
+/// keep it from being told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prose(pub String);
+
+impl Read for Prose {
+    fn read(raw: &RawValue, at: &At<'_>) -> Result<Self, Invalid> {
+        struct Bytes;
+        impl serde::de::Visitor<'_> for Bytes {
+            type Value = String;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a text")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<String, E> {
+                Ok(text.to_owned())
+            }
+
+            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<String, E> {
+                Ok(String::from_utf8_lossy(bytes).into_owned())
+            }
+        }
+        // Only as bytes does serde_json let half a pair pass; a list of numbers would pass as well.
+        let text = raw.get().trim_start();
+        let read = |text| serde_json::Deserializer::from_str(text).deserialize_bytes(Bytes).ok();
+        let found = text.starts_with('"').then(|| read(text)).flatten();
+        found.map(Self).ok_or_else(|| Invalid::new(at, "a text"))
     }
 }
 
@@ -216,6 +250,17 @@ mod tests {
         for text in ["\"\"", "1", "null", "[\"x\"]", "{}"] {
             assert!(read::<Str1>(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_does_not_keep_an_error_from_being_told() {
+        assert_eq!(read::<Prose>(r#""cut \ud83d here""#).unwrap().0.chars().filter(char::is_ascii).count(), 9);
+        assert_eq!(read::<Prose>(r#""\ud83d\ude80 \n""#).unwrap().0, "🚀 \n");
+        assert_eq!(read::<Prose>(r#""""#).unwrap().0, "");
+        for text in ["1", "null", "[1]", "{}"] {
+            assert!(read::<Prose>(text).is_err(), "{text}");
+        }
+        assert!(read::<Str1>(r#""cut \ud83d here""#).is_err() && read::<Str1>(r#""a\u0000""#).is_err());
     }
 
     #[test]

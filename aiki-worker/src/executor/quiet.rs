@@ -1,6 +1,6 @@
 //! What surrounds every poll of a handler: its span, or silence; and the time at which it began.
 
-use aiki_core::{RunId, RunRecord, WorkflowKey};
+use aiki_core::{RunId, RunRecord, TraceParent, WorkflowKey};
 use tracing::Span;
 use tracing::dispatcher::{self, Dispatch};
 
@@ -11,6 +11,7 @@ pub(super) struct Handler<'a> {
     run: RunId,
     workflow: WorkflowKey,
     attempt: u64,
+    trace: Option<TraceParent>,
     watch: &'a Watch,
     ticks: Ticks,
     /// Made for the first poll that is not silent.
@@ -19,7 +20,8 @@ pub(super) struct Handler<'a> {
 
 impl<'a> Handler<'a> {
     pub(super) fn new(record: &RunRecord, watch: &'a Watch, ticks: Ticks) -> Self {
-        Self { run: record.id, workflow: record.workflow.clone(), attempt: record.attempts, watch, ticks, span: None }
+        let (run, workflow, trace) = (record.id, record.workflow.clone(), record.trace.clone());
+        Self { run, workflow, attempt: record.attempts, trace, watch, ticks, span: None }
     }
 
     /// Calls `poll`. What it logs is hidden when it is `silent`: it repeats what an earlier pass did.
@@ -28,8 +30,8 @@ impl<'a> Handler<'a> {
         let result = if silent {
             dispatcher::with_default(&Dispatch::none(), poll)
         } else {
-            let (run, workflow, attempt) = (self.run, &self.workflow, self.attempt);
-            self.span.get_or_insert_with(|| trace::handler_span(run, workflow, attempt)).in_scope(poll)
+            let (run, workflow, attempt, trace) = (self.run, &self.workflow, self.attempt, self.trace.as_ref());
+            self.span.get_or_insert_with(|| trace::handler_span(run, workflow, attempt, trace)).in_scope(poll)
         };
         self.watch.poll_ends();
         result

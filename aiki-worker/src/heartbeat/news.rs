@@ -24,12 +24,21 @@ pub(super) async fn keep(shared: &Shared) -> Infallible {
     let mut control = shared.control.subscribe();
     let mut pause = FIRST_PAUSE;
     let mut told: Option<(u64, Instant)> = None;
+    // News are told once: after an answer that was lost, and after a restart of the server, some may be missing.
+    let mut missed = false;
     loop {
         let version = control.borrow_and_update().registry_version;
         if told.is_none_or(|(known, at)| known != version || at.elapsed() >= TELL_EVERY) {
             let serves = WorkerServes { workflows: shared.registry.served(), pools: shared.pools.clone() };
             if shared.server().announce_worker(&shared.name, serves).await.is_ok() {
                 told = Some((version, Instant::now()));
+            }
+        }
+        if missed && told.is_some() {
+            missed = false;
+            let active = shared.active.all();
+            if !active.is_empty() {
+                look(shared, &active).await;
             }
         }
         let news = tokio::select! {
@@ -48,6 +57,8 @@ pub(super) async fn keep(shared: &Shared) -> Infallible {
                 }
             }
             Err(_) => {
+                // Told again, the server is known to listen.
+                (missed, told) = (true, None);
                 // The heartbeats say what is wrong.
                 sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);

@@ -5,8 +5,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use aiki_core::listing::{
+    RunFilter, RunPage, RunPageRequest, StatusCounts, VersionsPage, VersionsQuery, WorkflowFilter, WorkflowsPage,
+    WorkflowsQuery,
+};
 use aiki_core::name::{Name, WorkflowKey};
 use aiki_core::run::RunStatus;
+use aiki_core::run::export::RunExport;
 use aiki_core::run::plan::{CreateRun, RunCommand};
 use aiki_core::run::record::{Signal, TransitionRecord};
 use aiki_core::schedule::{ActivateSchedule, ScheduleFilter, ScheduleId, SchedulePage, ScheduleRecord, ScheduleStatus};
@@ -105,6 +110,30 @@ impl ServerClient for Faulty {
     async fn list_transitions(&self, run: RunId) -> Result<Vec<TransitionRecord>, ServerError> {
         self.gate().await?;
         self.inner.list_transitions(run).await
+    }
+    async fn list_runs(&self, filter: RunFilter, page: RunPageRequest) -> Result<RunPage, ServerError> {
+        self.gate().await?;
+        self.inner.list_runs(filter, page).await
+    }
+    async fn count_runs(&self, filter: RunFilter) -> Result<u64, ServerError> {
+        self.gate().await?;
+        self.inner.count_runs(filter).await
+    }
+    async fn list_workflows(&self, query: WorkflowsQuery) -> Result<WorkflowsPage, ServerError> {
+        self.gate().await?;
+        self.inner.list_workflows(query).await
+    }
+    async fn list_workflow_versions(&self, query: VersionsQuery) -> Result<VersionsPage, ServerError> {
+        self.gate().await?;
+        self.inner.list_workflow_versions(query).await
+    }
+    async fn run_stats(&self, workflow: Option<WorkflowFilter>) -> Result<StatusCounts, ServerError> {
+        self.gate().await?;
+        self.inner.run_stats(workflow).await
+    }
+    async fn export_run(&self, run: RunId) -> Result<RunExport, ServerError> {
+        self.gate().await?;
+        self.inner.export_run(run).await
     }
     async fn cancel_run(&self, run: RunId, explanation: Option<String>) -> Result<(), ServerError> {
         self.gate().await?;

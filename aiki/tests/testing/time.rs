@@ -1,4 +1,4 @@
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aiki::prelude::*;
 use aiki::testing::{EnvError, TestEnv};
@@ -32,22 +32,19 @@ fn trial() -> WorkflowVersion<(), String, Failure> {
 async fn thirty_days_take_thirty_steps_and_not_a_million_ticks() {
     let sleeper = sleeper(30);
     let env = TestEnv::with([&sleeper]).await.unwrap();
-    let (before, polls) = (env.now(), tokio::runtime::Handle::current().metrics().num_alive_tasks());
-    let began = Instant::now();
+    let before = env.now();
     assert_eq!(env.run_to_end(&sleeper, ()).await.unwrap(), 30);
-    let took = began.elapsed();
     assert_eq!(env.now().since(before).as_secs() / 86_400, 30);
     assert!(env.now().since(before) < 30 * DAY + HOUR);
-    println!("thirty days took {took:?} with {polls} tasks");
     env.shutdown().await;
 }
 
 #[tokio::test]
 async fn a_plain_wait_on_a_handle_lets_time_jump_as_well() {
-    let sleeper = sleeper(200);
+    let sleeper = sleeper(20);
     let env = TestEnv::with([&sleeper]).await.unwrap();
     let handle = sleeper.start(&env.client(), ()).delay(10 * DAY).await.unwrap();
-    assert_eq!(handle.wait().await.unwrap(), 200);
+    assert_eq!(handle.wait().await.unwrap(), 20);
 }
 
 #[tokio::test]
@@ -159,9 +156,9 @@ async fn a_run_that_goes_round_in_circles_does_not_keep_its_test_for_ever() {
         }
         run.continue_as_new(n + 1).await
     });
-    let env = TestEnv::with([&circles]).await.unwrap();
+    let env = TestEnv::builder().workflow(&circles).report_limit(300).start().await.unwrap();
     let text = env.run_to_end(&circles, 0).await.unwrap_err().to_string();
-    assert!(text.contains("has not ended after 50000 reports"), "{text}");
+    assert!(text.contains("has not ended after 300 reports"), "{text}");
 }
 
 #[tokio::test]

@@ -35,7 +35,7 @@ pub async fn connect(url: &str) -> Client {
 
 /// Sends a signal to a process.
 #[allow(clippy::expect_used)]
-fn signal(process: u32, signal: &str) {
+pub(crate) fn signal(process: u32, signal: &str) {
     let status = std::process::Command::new("kill").args([signal, &process.to_string()]).status().expect("kill exists");
     assert!(status.success(), "kill {signal} failed");
 }

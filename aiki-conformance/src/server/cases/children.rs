@@ -264,7 +264,7 @@ pub async fn a_cancelled_parent_has_its_children_cancelled(harness: &impl Server
     let system = claimed.remove(0).record;
     assert_eq!(system.input.as_ref().map(|input| input.as_str().to_owned()), Some(format!("\"{run}\"")));
     assert_eq!((system.workflow.name.as_str(), system.workflow.version.as_str()), ("cancel-child-runs", "1.0.0"));
-    let retry = RetryStrategy::exponential(u64::MAX, SECOND).max_delay(SECOND * 30);
+    let retry = RetryStrategy::exponential((1 << 53) - 1, SECOND).max_delay(SECOND * 30);
     let options = system.options.unwrap();
     assert_eq!((options.pool, options.retry), (Some(pool), Some(retry)));
     assert_eq!((system.parent, system.reference_id), (None, None));

@@ -8,6 +8,7 @@ pub mod control;
 pub mod create;
 pub mod events;
 pub mod limits;
+pub mod listing;
 pub mod news;
 pub mod reading;
 pub mod report;

@@ -65,8 +65,8 @@ pub fn crowded(run: RunId) -> ErrorObject {
     ErrorObject::new("TooManyListeners", message)
 }
 
-/// The request for a child: it belongs to its parent's pool unless it names another, and ends before
-/// its parent's deadline.
+/// The request for a child: it belongs to its parent's pool unless it names another, ends before its
+/// parent's deadline, and belongs to its parent's trace.
 pub fn child_request(parent: &RunHead, start: &ChildStart) -> CreateRun {
     let options = RunOptions {
         pool: start.options.pool.clone().or_else(|| parent.pool().cloned()),
@@ -78,6 +78,7 @@ pub fn child_request(parent: &RunHead, start: &ChildStart) -> CreateRun {
         options: Some(options),
         priority: start.priority,
         deadline: within,
+        trace: parent.trace.clone(),
         ..CreateRun::new(start.workflow.clone(), start.input.clone(), start.input_hash.clone())
     }
 }

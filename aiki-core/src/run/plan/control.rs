@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::claim::recover;
 use super::signal::go_on;
 use super::timer::{end, wake_due_steps};
 use crate::failure::ErrorObject;
 use crate::hash::InputHash;
 use crate::id::TaskId;
-use crate::payload::Payload;
+use crate::payload::{Payload, present};
 use crate::rank::republish_backoff;
 use crate::run::head::{ParkedStep, RunHead};
 use crate::run::history::{Entry, HistoryEntry};
@@ -18,7 +20,8 @@ use crate::run::transition::{IllegalTransition, permits};
 use crate::time::Timestamp;
 
 /// What an operator may ask of a run besides its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RunCommand {
     /// Stop working on it until it is resumed. Only a run that is scheduled, queued or running can be
     /// paused.
@@ -135,7 +138,8 @@ pub fn let_in(head: &mut RunHead, now: Timestamp) {
 }
 
 /// Which task an operator gives a result for.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum TaskTarget {
     /// One that is under way.
     Existing(TaskId),
@@ -144,6 +148,7 @@ pub enum TaskTarget {
         /// The task's name.
         name: String,
         /// Its input.
+        #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
         input: Option<Payload>,
         /// Hash of the input.
         input_hash: InputHash,
@@ -214,7 +219,8 @@ pub fn set_task_result(
         }
     };
     head.push(now, entry, entries);
-    if head.lease.is_some() {
+    // A plain worker finds the result when it next looks; it is not fenced by the claim.
+    if head.lease.is_some() && matches!(head.state, RunState::Running) && !head.plain {
         recover(head, now, entries);
     }
     // It got further.

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::hash::InputHash;
 use crate::id::RunId;
 use crate::name::{Name, WorkflowKey};
-use crate::payload::Payload;
+use crate::payload::{Payload, present};
 use crate::rank::Priority;
 use crate::run::head::{ConcurrencyKey, RunHead, TaskCounts};
 use crate::run::history::{Entry, HistoryEntry};
@@ -13,14 +15,17 @@ use crate::run::options::{ConflictPolicy, Reference, RunOptions};
 use crate::run::state::RunState;
 use crate::run::status::{QueuedReason, ScheduledReason};
 use crate::run::wait::Ordinals;
-use crate::time::Timestamp;
+use crate::time::{Timestamp, millis};
+use crate::trace::TraceParent;
 
 /// When a run fails because it has not ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Deadline {
     /// At this time, by the server's clock.
     At(Timestamp),
     /// So long after it was created.
+    #[serde(rename = "withinMs", with = "millis")]
     Within(Duration),
 }
 
@@ -35,28 +40,40 @@ impl Deadline {
 }
 
 /// A request for a new run.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct CreateRun {
     /// The code to execute.
     pub workflow: WorkflowKey,
     /// The input, raw.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub input: Option<Payload>,
     /// Hash of the input.
     pub input_hash: InputHash,
     /// Hashes of the same input by older hashers; they count as equal.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deprecated_hashes: Vec<InputHash>,
     /// The caller's own id for the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<Reference>,
     /// Options that stay with the run; `None` when the caller sent none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub options: Option<RunOptions>,
     /// How urgent it is.
+    #[serde(default)]
     pub priority: Priority,
     /// How long to wait before the run is ready.
+    #[serde(default, rename = "delayMs", with = "millis")]
     pub delay: Duration,
     /// When it fails unless it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Deadline>,
     /// With whom it shares a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<ConcurrencyKey>,
+    /// The trace from which it is started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceParent>,
 }
 
 impl CreateRun {
@@ -73,6 +90,7 @@ impl CreateRun {
             delay: Duration::ZERO,
             deadline: None,
             concurrency: None,
+            trace: None,
         }
     }
 }
@@ -131,6 +149,7 @@ pub fn create(
         checkpoints: Vec::new(),
         concurrency: request.concurrency.clone(),
         held_back: false,
+        trace: request.trace.clone(),
         events: 0,
         plain: false,
     };

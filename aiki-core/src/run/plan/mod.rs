@@ -10,6 +10,7 @@ mod control;
 mod create;
 pub mod plain;
 mod report;
+mod retire;
 mod signal;
 mod timer;
 
@@ -20,5 +21,6 @@ pub use claim::{ClaimDecision, LeaseDecision, POISON_LIMIT, claim, is_offered, o
 pub use control::{RunCommand, SetTaskError, TaskTarget, cancel, command, hold_back, let_in, set_task_result};
 pub use create::{CreateRun, Deadline, ReferenceDecision, create, judge_reference};
 pub use report::{HISTORY_LIMIT_EXCEEDED, ReportContext, ReportError, report};
+pub use retire::{is_past, kept_by};
 pub use signal::{EventMessage, EventRefusal, child_ended, receive_event};
 pub use timer::{DEADLINE_EXCEEDED, Due, due};

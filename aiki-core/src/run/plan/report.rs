@@ -6,7 +6,7 @@ use super::child::ChildDecision;
 use super::signal::look_again;
 use super::timer::end;
 use crate::failure::ErrorObject;
-use crate::id::RunId;
+use crate::id::{ORDINAL_LIMIT, RunId};
 use crate::report::{ChildStart, Report, ReportReceipt, Transition};
 use crate::run::head::{Checkpoint, LastReport, Parked, ParkedStep, RunHead};
 use crate::run::history::{Entry, HistoryEntry};
@@ -293,11 +293,10 @@ impl Writing<'_> {
     }
 }
 
-/// Counts on; the ids that follow from the count have 24 bits for it.
+/// Counts on; the ids that follow from the count have room for so many.
 fn next(count: &mut u32, what: &str) -> Result<u32, ReportError> {
-    const LIMIT: u32 = (1 << 24) - 1;
-    if *count >= LIMIT {
-        return Err(ReportError::Illegal(format!("the run has had {LIMIT} {what}: no more can be counted")));
+    if *count >= ORDINAL_LIMIT {
+        return Err(ReportError::Illegal(format!("the run has had {ORDINAL_LIMIT} {what}: no more can be counted")));
     }
     *count += 1;
     Ok(*count - 1)

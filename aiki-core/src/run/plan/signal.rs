@@ -1,7 +1,9 @@
 //! What reaches a run from outside: events and the ends of its children.
 
+use serde::{Deserialize, Serialize};
+
 use super::timer::wake_due_steps;
-use crate::payload::Payload;
+use crate::payload::{Payload, present};
 use crate::run::head::{ParkedStep, RunHead};
 use crate::run::history::{Entry, HistoryEntry, ReceivedEvent};
 use crate::run::state::RunState;
@@ -10,13 +12,16 @@ use crate::run::transition::IllegalTransition;
 use crate::time::Timestamp;
 
 /// A request to hand an event to a run.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct EventMessage {
     /// The event's name.
     pub name: String,
     /// What it carries.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub data: Option<Payload>,
     /// The sender's own id: a second event of the same name and id is ignored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference_id: Option<String>,
 }
 

@@ -31,6 +31,8 @@ use aiki_core::{RunId, Timestamp};
 use rusqlite::ErrorCode;
 
 use super::StorageError;
+#[cfg(feature = "keys")]
+pub(crate) use open::open_beside;
 pub(crate) use open::{Opened, open};
 
 /// Which file, and how.

@@ -50,6 +50,22 @@ pub(crate) fn open(options: Options) -> Result<Opened, ServerStartError> {
     Ok((Box::new(SqliteStorage::new(writer, checkpointer, options.page_limit, lock)), readers))
 }
 
+/// Opens one more connection to a database, for a table that is not the server's: beside the server that has
+/// the file open, and without its lock. The file is made when it is not there.
+#[cfg(feature = "keys")]
+pub(crate) fn open_beside(path: &Path) -> Result<Connection, ServerStartError> {
+    let path = &place::resolve(path)?;
+    match lock::private().create_new(true).open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(from_io(path, &error)),
+        _ => {}
+    }
+    let connection = plain(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    schema::claim(&connection).map_err(|error| from_schema(path, error))?;
+    use_log(&connection, path)?;
+    configure(&connection, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(|error| from_sqlite(path, &error))?;
+    Ok(connection)
+}
+
 fn connect(path: &Path, access: OpenFlags) -> Result<Connection, ServerStartError> {
     let connection = plain(path, access)?;
     if access.contains(OpenFlags::SQLITE_OPEN_READ_WRITE) {

@@ -145,6 +145,22 @@ pub(super) fn refuse_foreign(connection: &Connection) -> Result<(), SchemaError>
     }
 }
 
+/// Refuses a database that this version must not touch, and marks an empty one as Aiki's. Leaves its schema to
+/// the server.
+#[cfg(feature = "keys")]
+pub(super) fn claim(connection: &Connection) -> Result<(), SchemaError> {
+    refuse_foreign(connection)?;
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if found > LATEST {
+        return Err(SchemaError::Newer(found));
+    }
+    let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    if application != APPLICATION_ID {
+        connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    }
+    Ok(())
+}
+
 /// Brings a database to the latest schema, in one transaction.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), SchemaError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;

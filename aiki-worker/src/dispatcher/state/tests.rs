@@ -48,6 +48,7 @@ fn claim(n: u128, epoch: u64) -> Box<ClaimedRun> {
         children: Vec::new(),
         parent: None,
         deadline: None,
+        trace: None,
         ordinals: Ordinals::default(),
         history_len: 2,
     };

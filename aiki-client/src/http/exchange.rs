@@ -1,0 +1,210 @@
+//! One request and its answer.
+
+use std::error::Error as _;
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use aiki_core::ServerError;
+use aiki_wire::error::{ErrorCode, WireError};
+use aiki_wire::native::refused;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{Certificate, Client, Response, StatusCode, Url, redirect};
+use serde::Deserialize;
+
+use crate::config::{ClientConfig, ConfigError};
+
+/// Connections that are kept open while idle.
+const IDLE_CONNECTIONS: usize = 64;
+/// Shorter than servers usually keep theirs.
+const IDLE_FOR: Duration = Duration::from_secs(50);
+/// The longest text of an answer that is repeated in an error, in bytes.
+const QUOTE: usize = 300;
+
+/// A request as it is sent, as often as it takes.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    /// `group/name`.
+    pub(crate) procedure: &'static str,
+    /// The envelope.
+    pub(crate) body: Arc<str>,
+    /// How long the answer may take.
+    pub(crate) timeout: Duration,
+    /// The caller's trace context.
+    pub(crate) traceparent: Option<HeaderValue>,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Failure {
+    /// The request did not reach the server, or the server did not look at it. `after`: when it wants to be asked
+    /// again.
+    Unsent { reason: String, after: Option<Duration> },
+    /// Whether the request was carried out is open.
+    Lost(String),
+    /// The server refused it.
+    Refused(ServerError),
+    /// The server refused it in the contract's terms.
+    Coded(ErrorCode, String),
+    /// The server does not know the procedure.
+    Missing,
+}
+
+/// Sends requests, each once.
+pub(crate) struct Exchange {
+    client: Client,
+    base: String,
+    answer_limit: usize,
+    sent: AtomicU64,
+}
+
+#[derive(Deserialize)]
+struct ErrorEnvelope {
+    json: WireError,
+}
+
+impl Exchange {
+    pub(crate) fn new(config: &ClientConfig) -> Result<Self, ConfigError> {
+        let base = config.base_url()?;
+        let bad_url = |reason: String| ConfigError::Url { url: base.clone(), reason };
+        let url = Url::parse(&base).map_err(|error| bad_url(error.to_string()))?;
+        if url.host_str().is_none_or(str::is_empty) {
+            return Err(bad_url("it has no host".into()));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(ConfigError::Credentials);
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(bad_url("it has a query".into()));
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(key) = &config.api_key {
+            let bearer = HeaderValue::from_str(&format!("Bearer {}", key.reveal()));
+            let mut bearer = bearer.map_err(|_| ConfigError::ApiKey)?;
+            bearer.set_sensitive(true);
+            headers.insert(AUTHORIZATION, bearer);
+        }
+        let mut builder = Client::builder()
+            .default_headers(headers)
+            .user_agent(concat!("aiki-rust/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(config.connect_timeout)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS)
+            .pool_idle_timeout(IDLE_FOR)
+            .tcp_keepalive(IDLE_FOR)
+            // A key must not travel on to where somebody points.
+            .redirect(redirect::Policy::none());
+        if let Some(path) = &config.ca_file {
+            let refuse = |reason: String| ConfigError::CaFile { path: path.clone(), reason };
+            if url.scheme() != "https" {
+                return Err(refuse("the url is not https".into()));
+            }
+            let pem = fs::read(path).map_err(|error| refuse(error.to_string()))?;
+            let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| refuse(error.to_string()))?;
+            if certificates.is_empty() {
+                return Err(refuse("it has no certificate".into()));
+            }
+            builder = builder.tls_certs_only(certificates);
+        }
+        let client = builder.build().map_err(|error| ConfigError::Client(chain(&error)))?;
+        Ok(Self { client, base, answer_limit: config.answer_limit, sent: AtomicU64::new(0) })
+    }
+
+    /// The server's address.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// How many requests were sent so far.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Sends a request once; the body of a good answer.
+    pub(crate) async fn once(&self, request: &Request) -> Result<Vec<u8>, Failure> {
+        let url = format!("{}/api/{}", self.base, request.procedure);
+        let mut builder = self.client.post(url).timeout(request.timeout).body(request.body.to_string());
+        if let Some(traceparent) = &request.traceparent {
+            builder = builder.header("traceparent", traceparent.clone());
+        }
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        let response = builder.send().await.map_err(|error| match error.is_connect() {
+            true => Failure::Unsent { reason: chain(&error), after: None },
+            false => Failure::Lost(chain(&error)),
+        })?;
+        let (status, headers) = (response.status(), response.headers());
+        let json = headers.get(CONTENT_TYPE).is_none_or(|kind| kind.as_bytes().starts_with(b"application/json"));
+        let after = headers.get(RETRY_AFTER).and_then(|after| after.to_str().ok()?.trim().parse().ok());
+        let body = self.read(response).await?;
+        match status {
+            StatusCode::OK if json => Ok(body),
+            _ => Err(self.failure(status, json, after.map(Duration::from_secs), &body)),
+        }
+    }
+
+    async fn read(&self, mut response: Response) -> Result<Vec<u8>, Failure> {
+        let mut body = Vec::new();
+        loop {
+            match response.chunk().await {
+                Ok(Some(chunk)) if body.len() + chunk.len() > self.answer_limit => {
+                    return Err(Failure::Refused(ServerError::Invalid(format!(
+                        "the answer has more than {} bytes: ask for less, or raise `answerLimit`",
+                        self.answer_limit
+                    ))));
+                }
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                Ok(None) => return Ok(body),
+                Err(error) => return Err(Failure::Lost(chain(&error))),
+            }
+        }
+    }
+
+    fn failure(&self, status: StatusCode, json: bool, after: Option<Duration>, body: &[u8]) -> Failure {
+        let envelope = json.then(|| serde_json::from_slice::<ErrorEnvelope>(body).ok()).flatten();
+        let told = match &envelope {
+            Some(envelope) => envelope.json.message.clone(),
+            None => String::from_utf8_lossy(&body[..body.len().min(QUOTE)]).trim().to_owned(),
+        };
+        let said = format!("{} answered {status}: {told}", self.base);
+        match status {
+            StatusCode::UNAUTHORIZED => Failure::Refused(ServerError::Unauthorized(format!(
+                "{said}. Give a valid `apiKey` in the client's configuration; the server makes one"
+            ))),
+            StatusCode::FORBIDDEN => Failure::Refused(ServerError::Unauthorized(format!(
+                "{said}. Use an `apiKey` of the role that it names"
+            ))),
+            StatusCode::TOO_MANY_REQUESTS => Failure::Unsent { reason: said, after },
+            StatusCode::REQUEST_TIMEOUT
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT => Failure::Lost(said),
+            StatusCode::NOT_FOUND if envelope.is_none() => Failure::Missing,
+            _ => match envelope {
+                Some(ErrorEnvelope { json: WireError { code, message, data: None, .. } })
+                    if let Some(code) = ErrorCode::parse(&code) =>
+                {
+                    Failure::Coded(code, message)
+                }
+                Some(envelope) => Failure::Refused(refused(envelope.json)),
+                None => Failure::Refused(ServerError::Invalid(format!(
+                    "{said}. Is `url` the address of an Aiki server, and nothing else in between?"
+                ))),
+            },
+        }
+    }
+}
+
+/// An error with its causes: reqwest's own text is only "error sending request".
+fn chain(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,23 @@
+//! The client over HTTP.
+//!
+//! * `io`: a thread of its own for all sockets, so that requests go on while a handler blocks its runtime
+//! * `exchange`: one request and its answer
+//! * `send`: trying again
+//! * `batch`: what queued during the last request travels together
+//! * `session`: which dialect the server speaks, and what it allows
+//! * `waits`: many waits share a few long polls
+//! * `client`, `native`, `server_client`: the methods of [`ServerClient`](aiki_core::ServerClient)
+
+mod batch;
+mod client;
+mod exchange;
+mod io;
+mod native;
+mod send;
+mod server_client;
+mod session;
+mod waits;
+
+pub use client::HttpClient;
+pub(crate) use exchange::Failure;
+pub(crate) use send::{GaveUp, Repeat};

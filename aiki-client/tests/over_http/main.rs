@@ -1,0 +1,8 @@
+//! The client against a server behind HTTP on loopback.
+
+mod conformance;
+mod faults;
+mod plain;
+mod refusals;
+mod support;
+mod worker;

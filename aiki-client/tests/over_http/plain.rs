@@ -1,0 +1,125 @@
+//! The client and a worker against a server that speaks the plain contract only.
+#![allow(clippy::unwrap_used, reason = "for tests")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use aiki_client::HttpClient;
+use aiki_conformance::server::{request, workflow};
+use aiki_core::run::plan::CreateRun;
+use aiki_core::run::{Reference, RunStatus};
+use aiki_core::{
+    Client, Event, Failure, RetryStrategy, Run, RunError, ServerClient, ServerError, Task, TaskContext, Workflow,
+};
+use aiki_server::Server;
+use aiki_worker::{ClaimSubscriber, Worker};
+
+use crate::support::{Served, config};
+
+const MS: Duration = Duration::from_millis(1);
+
+async fn plain() -> (Server, Served, HttpClient) {
+    let server = Server::builder().start().await.unwrap();
+    let served = Served::plain(&server).await;
+    let http = HttpClient::connect(config(served.address)).unwrap();
+    (server, served, http)
+}
+
+fn work(client: &Client, register: impl FnOnce(&Worker)) -> Worker {
+    let subscriber = ClaimSubscriber::new(client).poll_interval(20 * MS);
+    let worker =
+        Worker::builder(client.clone()).subscriber(subscriber).max_concurrent_workflow_runs(4).build().unwrap();
+    register(&worker);
+    let starting = worker.clone();
+    tokio::spawn(async move { starting.start().await });
+    worker
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_runs_tasks_sleeps_events_and_children_by_the_plain_contract() {
+    const GO: Event<u32> = Event::new("go");
+    let tried = Arc::new(AtomicU32::new(0));
+    let counting = Arc::clone(&tried);
+    let add = Task::new("add", move |_: TaskContext, (a, b): (u32, u32)| {
+        let tried = Arc::clone(&counting);
+        async move {
+            match tried.fetch_add(1, Ordering::SeqCst) {
+                0 => Err(Failure::new("Hiccup", "not yet")),
+                _ => Ok(a + b),
+            }
+        }
+    })
+    .retry(RetryStrategy::fixed(3, 30 * MS));
+    let double = Workflow::new("double").version("1", |_: Run, n: u32| async move { Ok::<_, Failure>(n * 2) });
+    let child = double.clone();
+    let whole = Workflow::new("whole")
+        .version("1", move |run: Run, first: u32| {
+            let (add, child) = (add.clone(), child.clone());
+            async move {
+                let sum = add.start(&run, (first, 1)).await?;
+                run.sleep("nap", 30 * MS).await;
+                let more = run.event(&GO).await;
+                let sum = add.start(&run, (sum, more)).await?;
+                Ok::<_, Failure>(child.start_child(&run, sum).wait().await?)
+            }
+        })
+        .event(&GO);
+    let (server, _served, http) = plain().await;
+    let client = Client::new(http);
+    let worker = work(&client, |worker| drop(worker.workflow_registry().add(&double).add(&whole)));
+    let run = whole.start(&client, 1).await.unwrap();
+    // It waits, or will: both are the same to the sender.
+    run.send_event(&GO, 5).await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(30), run.wait()).await;
+    assert_eq!(ended.unwrap().unwrap(), 14);
+    assert_eq!(tried.load(Ordering::SeqCst), 3, "each task's result was computed once");
+    let record = server.client().server().get_run(run.id()).await.unwrap();
+    assert_eq!((record.tasks.len(), record.sleeps.len(), record.children.len()), (2, 1, 1));
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failure_and_a_wait_that_times_out_are_told_by_the_plain_contract() {
+    const GO: Event<u32> = Event::new("go");
+    let break_down =
+        Task::new("break", |_: TaskContext, (): ()| async move { Err::<(), _>(Failure::new("Broken", "broken")) });
+    let whole = Workflow::new("whole")
+        .version("1", move |run: Run, (): ()| {
+            let break_down = break_down.clone();
+            async move {
+                let late = run.event_within(&GO, 30 * MS).await;
+                assert!(late.is_err(), "nobody sends it");
+                break_down.start(&run, ()).await?;
+                Ok::<_, Failure>(())
+            }
+        })
+        .event(&GO);
+    let (_server, _served, http) = plain().await;
+    let client = Client::new(http);
+    let worker = work(&client, |worker| drop(worker.workflow_registry().add(&whole)));
+    let run = whole.start(&client, ()).await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(30), run.wait()).await.unwrap();
+    assert!(matches!(ended, Err(RunError::Failed(_) | RunError::Engine(_))), "{ended:?}");
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn callers_start_find_wait_and_cancel_by_the_plain_contract() {
+    let (_server, _served, http) = plain().await;
+    let reference = Some(Reference { id: "mine".into(), conflict_policy: Default::default() });
+    let asked = CreateRun { reference, ..request("1") };
+    let created = http.create_run(asked.clone()).await.unwrap();
+    assert_eq!(http.create_run(asked).await.unwrap().id, created.id);
+    assert_eq!(http.get_run_by_reference(&workflow(), "mine").await.unwrap().id, created.id);
+    let absent = http.get_run_by_reference(&workflow(), "yours").await;
+    assert!(matches!(absent, Err(ServerError::ReferenceNotFound { .. })), "{absent:?}");
+    let view = http.await_run(created.id, 20 * MS).await.unwrap();
+    assert_eq!(view.state.status(), RunStatus::Queued);
+    http.cancel_run(created.id, Some("enough".into())).await.unwrap();
+    assert_eq!(http.await_run(created.id, 20 * MS).await.unwrap().state.status(), RunStatus::Cancelled);
+    let again = http.cancel_run(created.id, None).await;
+    assert!(matches!(again, Err(ServerError::IllegalTransition(_))), "{again:?}");
+    let listed = http.list_runs(Default::default(), Default::default()).await;
+    assert!(matches!(&listed, Err(ServerError::Invalid(text)) if text.contains("plain contract")), "{listed:?}");
+}

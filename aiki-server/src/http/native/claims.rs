@@ -1,0 +1,104 @@
+//! Claims and reports.
+
+use std::time::Duration;
+
+use aiki_core::server_client::{ClaimReady, ClaimRuns, ClaimStatus};
+use aiki_core::{ReportReceipt, ServerError};
+use aiki_wire::native::{self, ClaimAnswer, Claimed, Outcome};
+use futures::future::join_all;
+
+use super::{outcome, server};
+use crate::local_client::LocalClient;
+use crate::measure;
+use crate::operation;
+use crate::storage::StoredRun;
+use crate::validate;
+
+pub(super) async fn claim(client: LocalClient, call: native::ClaimRuns) -> Result<Vec<ClaimAnswer>, ServerError> {
+    let native::ClaimRuns { worker, lease, runs } = call;
+    let answers = client.claim_rows(ClaimRuns { worker, runs, lease }).await?;
+    let mut outcomes = Vec::with_capacity(answers.len());
+    for answer in answers {
+        outcomes.push(match answer {
+            operation::ClaimAnswer::Granted(run) => match granted(&client, *run, lease).await {
+                Some(claimed) => ClaimAnswer::Granted(Box::new(claimed)),
+                None => ClaimAnswer::Owned { remaining: lease },
+            },
+            operation::ClaimAnswer::Owned(remaining) => ClaimAnswer::Owned { remaining },
+            operation::ClaimAnswer::Done => ClaimAnswer::Done,
+        });
+        let measured = match outcomes.last() {
+            Some(ClaimAnswer::Granted(_)) => measure::Claimed::Granted,
+            Some(ClaimAnswer::Done) => measure::Claimed::Done,
+            _ => measure::Claimed::Owned,
+        };
+        measure::claims(measured, 1);
+    }
+    Ok(outcomes)
+}
+
+pub(super) async fn claim_ready(
+    client: LocalClient,
+    call: native::ClaimReadyRuns,
+) -> Result<Vec<Claimed>, ServerError> {
+    let native::ClaimReadyRuns { worker, lease, workflows, pools, limit, question } = call;
+    let (workers, namespace) = (&client.server.workers, server(&client).namespace());
+    let given = question.and_then(|question| workers.given(namespace, &worker, question));
+    let rows = match given {
+        // The answer was lost on its way: the same runs again.
+        Some(runs) => {
+            let answers = client.claim_rows(ClaimRuns { worker, runs, lease }).await?;
+            let granted = answers.into_iter().filter_map(|answer| match answer {
+                operation::ClaimAnswer::Granted(run) => Some(*run),
+                _ => None,
+            });
+            granted.collect()
+        }
+        None => {
+            let request = ClaimReady { worker: worker.clone(), workflows, pools, limit, lease };
+            let rows = client.claim_ready_rows(request).await?;
+            if let Some(question) = question {
+                let runs = rows.iter().map(|row| row.head.id).collect();
+                workers.give(namespace, &worker, question, runs, client.server.clock.now());
+            }
+            rows
+        }
+    };
+    let mut claimed = Vec::with_capacity(rows.len());
+    for row in rows {
+        claimed.extend(granted(&client, row, lease).await);
+    }
+    measure::claims(measure::Claimed::Granted, claimed.len());
+    Ok(claimed)
+}
+
+/// What the worker gets to see; `None` when the run cannot be read: the claim stands without a worker until it
+/// lapses.
+async fn granted(client: &LocalClient, row: StoredRun, lease: Duration) -> Option<Claimed> {
+    let (run, epoch) = (row.head.id, row.head.epoch);
+    match super::runs::data(client, row).await {
+        Ok(run) => Some(Claimed { run, epoch, lease, history_limit: client.server.history_limit }),
+        Err(error) => {
+            tracing::error!(%run, %error, "a claimed run cannot be read; it is tried again in {lease:?}");
+            None
+        }
+    }
+}
+
+pub(super) async fn refresh(client: LocalClient, call: native::RefreshRuns) -> Result<Vec<ClaimStatus>, ServerError> {
+    server(&client).refresh_runs(&call.worker, &call.claims, call.lease).await
+}
+
+pub(super) async fn release(client: LocalClient, call: native::ReleaseRuns) -> Result<Vec<ClaimStatus>, ServerError> {
+    server(&client).release_runs(&call.worker, &call.claims).await
+}
+
+/// All at the same time, so that they are one commit.
+pub(super) async fn report(
+    client: LocalClient,
+    call: native::Reports,
+) -> Result<Vec<Outcome<ReportReceipt>>, ServerError> {
+    validate::items("reports", call.reports.len())?;
+    let answers = join_all(call.reports.into_iter().map(|report| server(&client).report(report))).await;
+    Ok(answers.into_iter().map(outcome).collect())
+}
