@@ -122,7 +122,7 @@ impl Switch {
             if born.is_some_and(|born| born < state.crashes) {
                 return Fate::Lost;
             }
-            state.reports.push(describe(report));
+            state.reports.push(describe(&report.transitions));
             state.reports.len()
         };
         if self.fire(CrashPoint::BeforeReport(number)) {
@@ -184,9 +184,8 @@ impl Switch {
 }
 
 /// What a report says, in few words.
-fn describe(report: &Report) -> String {
-    let parts: Vec<String> = report
-        .transitions
+pub(crate) fn describe(transitions: &[Transition]) -> String {
+    let parts: Vec<String> = transitions
         .iter()
         .map(|transition| match transition {
             Transition::TaskOpened { name, .. } => format!("task `{name}` opened"),

@@ -12,9 +12,9 @@ use aiki_core::{Client, Clock, RegisteredWorkflow, RunError, StartRun, Timestamp
 use aiki_runtime::VirtualClock;
 use aiki_server::Server;
 use aiki_worker::{RunningWorker, Worker};
-use tokio::task::JoinHandle;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::task::JoinHandle;
 
 use crate::broker::Broker;
 use crate::builder::TestEnvBuilder;

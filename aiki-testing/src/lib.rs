@@ -5,6 +5,7 @@
 //! | run workflows in a unit test, thirty days in milliseconds | [`TestEnv`] |
 //! | replace the bodies of tasks, and see how they were called | [`TestEnv::mock`], [`TestEnv::assert_called_once_with`] |
 //! | let workers die at every point where it could matter | [`crash_sweep`], [`CrashSweep`] |
+//! | replay a recorded run against the code of today | [`replay`] |
 //! | let deliveries go wrong, by chance that can be repeated | [`Faults`] |
 //!
 //! Programs use it as `aiki::testing`, with the feature `testing` of the crate `aiki` among their
@@ -20,6 +21,7 @@ mod faults;
 mod journal;
 mod link;
 mod mock;
+mod replay;
 mod seed;
 mod stage;
 mod sweep;
@@ -33,6 +35,7 @@ pub use env::TestEnv;
 pub use faults::Faults;
 pub use journal::TaskRun;
 pub use mock::Mock;
+pub use replay::{Divergence, Replayed, replay};
 pub use sweep::{CrashSweep, SweepFailure, SweepReport, SweptPoint, crash_sweep};
 pub use time::EnvError;
 pub use workflows::Workflows;

@@ -8,8 +8,8 @@ use aiki_core::listing::{
     WorkflowsQuery,
 };
 use aiki_core::name::{Name, WorkflowKey};
-use aiki_core::run::export::RunExport;
 use aiki_core::run::RunStatus;
+use aiki_core::run::export::RunExport;
 use aiki_core::run::plan::{CreateRun, RunCommand};
 use aiki_core::run::record::{Signal, TransitionRecord};
 use aiki_core::schedule::{ActivateSchedule, ScheduleFilter, ScheduleId, SchedulePage, ScheduleRecord, ScheduleStatus};
@@ -117,8 +117,17 @@ impl ServerClient for Link {
     }
 
     async fn claim_runs(&self, request: ClaimRuns) -> Result<Vec<ClaimOutcome>, ServerError> {
-        let lease = self.lease(request.lease);
-        self.inner.claim_runs(ClaimRuns { lease, ..request }).await
+        // Each claim by its own chance, the answers in the order of the request.
+        let leases: Vec<_> = request.runs.iter().map(|_| self.lease(request.lease)).collect();
+        if !leases.contains(&STOLEN) {
+            return self.inner.claim_runs(request).await;
+        }
+        let mut outcomes = Vec::with_capacity(leases.len());
+        for (run, lease) in request.runs.into_iter().zip(leases) {
+            let worker = request.worker.clone();
+            outcomes.extend(self.inner.claim_runs(ClaimRuns { worker, runs: vec![run], lease }).await?);
+        }
+        Ok(outcomes)
     }
 
     async fn claim_ready(&self, request: ClaimReady) -> Result<Vec<ClaimedRun>, ServerError> {

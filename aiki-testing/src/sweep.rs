@@ -51,10 +51,7 @@ type Same<O> = Box<dyn Fn(&O, &O) -> bool + Send + Sync>;
 ///
 /// # Errors
 /// [`SweepFailure`] with the first point at which something else came out.
-pub async fn crash_sweep<I, O, E>(
-    workflow: &WorkflowVersion<I, O, E>,
-    input: I,
-) -> Result<SweepReport, SweepFailure>
+pub async fn crash_sweep<I, O, E>(workflow: &WorkflowVersion<I, O, E>, input: I) -> Result<SweepReport, SweepFailure>
 where
     I: Serialize + DeserializeOwned + Send + 'static,
     O: Serialize + DeserializeOwned + Send + 'static,

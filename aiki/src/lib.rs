@@ -77,13 +77,13 @@ pub use aiki_core::*;
 #[cfg(feature = "macros")]
 pub use aiki_macros::{task, workflow};
 pub use aiki_runtime::{Entropy, SeededEntropy, SystemClock, SystemEntropy, VirtualClock};
+#[cfg(feature = "testing")]
+/// The test kit: everything in one process, in virtual time.
+pub use aiki_testing as testing;
 pub use aiki_worker::{
     ConfigError, Limit, StopReport, Unready, Worker, WorkerBuilder, WorkerConfig, WorkerError, WorkerHealth,
     WorkerStatus,
 };
-#[cfg(feature = "testing")]
-/// The test kit: everything in one process, in virtual time.
-pub use aiki_testing as testing;
 #[cfg(feature = "http")]
 pub use connect::{ConnectError, connect};
 #[cfg(feature = "embedded")]

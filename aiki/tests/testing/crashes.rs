@@ -124,9 +124,8 @@ async fn an_effect_outside_of_a_task_is_caught_and_one_inside_is_not() {
 #[tokio::test]
 async fn a_part_of_the_output_that_may_differ_can_be_left_out() {
     static RUNS: AtomicU32 = AtomicU32::new(0);
-    let numbered = Workflow::new("numbered").version("1", |_: Run, n: u32| async move {
-        Ok::<_, Failure>((n, RUNS.fetch_add(1, Ordering::SeqCst)))
-    });
+    let numbered = Workflow::new("numbered")
+        .version("1", |_: Run, n: u32| async move { Ok::<_, Failure>((n, RUNS.fetch_add(1, Ordering::SeqCst))) });
     crash_sweep(&numbered, 1).await.unwrap_err();
     CrashSweep::of(&numbered).same_if(|one, other| one.0 == other.0).run(1).await.unwrap();
 }

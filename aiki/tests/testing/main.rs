@@ -4,6 +4,7 @@
 mod crashes;
 mod faults;
 mod mocks;
+mod replays;
 mod time;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -138,14 +138,18 @@ async fn a_run_that_never_ends_fails_with_what_it_waits_for() {
     let unserved = Workflow::new("unserved").version("1", |_: Run, (): ()| async move { Ok::<_, Failure>(()) });
     let env = TestEnv::builder().workflows((&child, &parent)).start().await.unwrap();
     let text = env.run_to_end(&parent, ()).await.unwrap_err().to_string();
-    assert!(text.contains("has not ended after 3650 days of virtual time") && text.contains("child `child@1`"), "{text}");
+    assert!(
+        text.contains("has not ended after 3650 days of virtual time") && text.contains("child `child@1`"),
+        "{text}"
+    );
     let text = env.run_to_end(&child, ()).await.unwrap_err().to_string();
     assert!(text.contains("event `paid`, which nobody has sent"), "{text}");
-    let text = env.run_to_end(&unserved, ()).await.unwrap_err().to_string();
-    assert!(text.contains("a worker that serves unserved@1: add it to the environment"), "{text}");
     env.register(&waits);
     let text = env.run_to_end(&waits, ()).await.unwrap_err().to_string();
     assert!(text.contains("task `stuck` (attempt 1 is under way)"), "{text}");
+    let env = TestEnv::with([&trial()]).await.unwrap();
+    let text = env.run_to_end(&unserved, ()).await.unwrap_err().to_string();
+    assert!(text.contains("a worker that serves unserved@1: add it to the environment"), "{text}");
 }
 
 #[tokio::test]
@@ -176,4 +180,18 @@ async fn a_handler_that_waits_for_the_world_outside_of_a_task_fails_its_run() {
 async fn several_threads_are_refused_before_anything_began() {
     let error = TestEnv::with([&trial()]).await.unwrap_err();
     assert_eq!(error, EnvError::SeveralThreads);
+}
+
+#[tokio::test]
+async fn a_state_is_waited_for_and_one_that_never_comes_is_told() {
+    let trial = trial();
+    let env = TestEnv::with([&trial]).await.unwrap();
+    let handle = env.start(&trial, ()).delay(HOUR).await.unwrap();
+    let sleeps = |state: &RunState| matches!(state, RunState::Sleeping { .. });
+    let text = handle.wait_until(sleeps, HOUR / 2).await.unwrap_err().to_string();
+    assert!(text.contains("the run is scheduled after 1800s"), "{text}");
+    assert!(sleeps(&handle.wait_until(sleeps, HOUR).await.unwrap()));
+    handle.cancel().await.unwrap();
+    let text = handle.wait_until(sleeps, HOUR).await.unwrap_err().to_string();
+    assert!(text.contains("the run is cancelled"), "{text}");
 }
