@@ -21,8 +21,10 @@ use crate::readers::Readers;
 use crate::retention::Retention;
 use crate::server::{Inner, Server};
 use crate::storage::StorageError;
+use crate::storage::kept::KeptMemory;
 use crate::storage::memory::MemoryStorage;
 use crate::timer::Timer;
+use crate::workers::Workers;
 
 /// Why a server did not start. Each text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +95,94 @@ pub enum ServerStartError {
         /// What the operating system or the database said.
         reason: String,
     },
+    /// What was given is not the address of a Postgres database.
+    #[error(
+        "this is not the address of a Postgres database: {reason}. Give one such as postgres://user:secret@host/database"
+    )]
+    PostgresUrl {
+        /// What is wrong with it. The address itself is left out, it may hold a secret.
+        reason: String,
+    },
+    /// Nobody answers at the address.
+    #[error(
+        "the Postgres server of {place} cannot be reached ({reason}): see that it runs and that the address is right"
+    )]
+    PostgresUnreachable {
+        /// Host, port and database.
+        place: String,
+        /// What the operating system or the database said.
+        reason: String,
+    },
+    /// The user is not let in.
+    #[error(
+        "the Postgres server of {place} does not let the user in ({reason}): see that the user and the secret in the \
+         address are right, and add `?sslmode=require` if it wants encryption"
+    )]
+    PostgresLogin {
+        /// Host, port and database.
+        place: String,
+        /// What the database said.
+        reason: String,
+    },
+    /// The database is missing.
+    #[error("there is no database {place}: create it first, for example with createdb")]
+    PostgresNoDatabase {
+        /// Host, port and database.
+        place: String,
+    },
+    /// The user may not make the tables.
+    #[error(
+        "the user may not use the schema `{schema}` of {place} ({reason}): let its owner create it and grant all \
+         rights in it to the user"
+    )]
+    PostgresRights {
+        /// Host, port and database.
+        place: String,
+        /// The schema of the tables.
+        schema: String,
+        /// What the database said.
+        reason: String,
+    },
+    /// The database is older than what is supported.
+    #[error("{place} is Postgres {found}, Aiki needs {oldest} or later: upgrade it")]
+    PostgresTooOld {
+        /// Host, port and database.
+        place: String,
+        /// Its version.
+        found: i32,
+        /// The oldest version that is supported.
+        oldest: i32,
+    },
+    /// The schema has tables of another program.
+    #[error(
+        "the schema `{schema}` of {place} belongs to another program: give the server another one with `postgres_schema`"
+    )]
+    PostgresForeign {
+        /// Host, port and database.
+        place: String,
+        /// The schema.
+        schema: String,
+    },
+    /// The tables are from a newer version of Aiki.
+    #[error(
+        "{place} has tables of version {found} in `{schema}`, this version of Aiki knows up to {known}: use the newer version"
+    )]
+    PostgresNewerSchema {
+        /// Host, port and database.
+        place: String,
+        /// The schema of the tables.
+        schema: String,
+        /// The version of the tables.
+        found: i64,
+        /// The latest version that this version of Aiki knows.
+        known: i64,
+    },
+    /// Encryption was asked for and cannot be had.
+    #[error("there is no encrypted connection to Postgres: {reason}")]
+    PostgresTls {
+        /// What is wrong.
+        reason: String,
+    },
     /// The store was opened but cannot be read.
     #[error("the store was opened but cannot be read: {0}")]
     Store(String),
@@ -109,9 +199,15 @@ impl ServerStartError {
 
 enum StoreChoice {
     Memory,
+    Kept(KeptMemory),
     #[cfg(feature = "sqlite")]
     Sqlite(crate::storage::sqlite::Options),
+    #[cfg(feature = "postgres")]
+    Postgres(crate::storage::postgres::Options),
 }
+
+/// How often a server looks into a store that it shares for what is due: so late is a timer at most whose server is gone.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Entries that a history may have unless told otherwise.
 const DEFAULT_HISTORY_LIMIT: u32 = 50_000;
@@ -128,6 +224,7 @@ pub struct ServerBuilder {
     retention: Option<Duration>,
     #[cfg(feature = "http")]
     plain_lease: Duration,
+    look_every: Duration,
 }
 
 impl ServerBuilder {
@@ -142,12 +239,20 @@ impl ServerBuilder {
             retention: None,
             #[cfg(feature = "http")]
             plain_lease: PLAIN_LEASE,
+            look_every: LOOK_EVERY,
         }
     }
 
     /// Keeps the runs in this program's memory: they are gone when it ends. The default.
     pub fn memory(mut self) -> Self {
         self.store = StoreChoice::Memory;
+        self
+    }
+
+    /// Keeps the runs in a memory that outlives the server. For simulations of a server that is restarted.
+    #[doc(hidden)]
+    pub fn kept_memory(mut self, memory: &KeptMemory) -> Self {
+        self.store = StoreChoice::Kept(memory.clone());
         self
     }
 
@@ -160,6 +265,39 @@ impl ServerBuilder {
     #[cfg(feature = "sqlite")]
     pub fn sqlite(mut self, path: impl Into<PathBuf>) -> Self {
         self.store = StoreChoice::Sqlite(crate::storage::sqlite::Options { path: path.into(), page_limit: None });
+        self
+    }
+
+    /// Keeps the runs in a Postgres database, 15 or later, which any number of servers may share. The address looks
+    /// like `postgres://user:secret@host:5432/database`; `?sslmode=require` asks for encryption with a certificate that
+    /// this system trusts (`SSL_CERT_FILE` names further authorities), without it there is none. The tables are made in
+    /// a schema of their own, `aiki` unless [told otherwise](Self::postgres_schema). An acknowledged request survives
+    /// a crash as far as the database is set up for it (`synchronous_commit` is on).
+    ///
+    /// The connections must be to Postgres itself, or to a pooler in session mode. Each server makes up to six. The
+    /// servers' clocks must agree to well within a lease. When the database is away, requests answer
+    /// [`Unavailable`](aiki_core::ServerError::Unavailable) until it is back.
+    #[cfg(feature = "postgres")]
+    pub fn postgres(mut self, url: impl Into<String>) -> Self {
+        self.store = StoreChoice::Postgres(crate::storage::postgres::Options { url: url.into(), schema: None });
+        self
+    }
+
+    /// The schema of the tables in the Postgres database: 1 to 40 of `a-z`, `0-9` and `_`. Call it after
+    /// [`postgres`](Self::postgres).
+    #[cfg(feature = "postgres")]
+    pub fn postgres_schema(mut self, schema: impl Into<String>) -> Self {
+        if let StoreChoice::Postgres(options) = &mut self.store {
+            options.schema = Some(schema.into());
+        }
+        self
+    }
+
+    /// How often the server looks into a store that it shares, instead of every second. For tests with a clock that is
+    /// stepped by hand.
+    #[doc(hidden)]
+    pub fn look_every(mut self, every: Duration) -> Self {
+        self.look_every = every;
         self
     }
 
@@ -241,25 +379,44 @@ impl ServerBuilder {
     /// Outside of a tokio runtime with its timer enabled.
     pub async fn start(self) -> Result<Server, ServerStartError> {
         let runtime = Handle::current();
+        let shared = self.store.is_shared();
         let effects = Arc::new(Effects {
+            server: SystemEntropy.next_u64(),
             announcer: self.publisher.is_some().then(Arc::default),
-            timer: Arc::new(Timer::new()),
+            timer: Arc::new(Timer::new(shared.then_some(self.look_every))),
             watchers: Arc::default(),
-            workers: Arc::default(),
+            workers: Arc::new(if shared { Workers::shared() } else { Workers::default() }),
         });
+        #[cfg(feature = "postgres")]
+        let mut peers = None;
         let (clock, entropy) = (Arc::clone(&self.clock), self.entropy);
         let (lane, readers) = match self.store {
             StoreChoice::Memory => {
-                let storage = Box::new(MemoryStorage::default());
-                let lane = Lane::new(storage, clock, entropy, Arc::clone(&effects)).map_err(ServerStartError::store)?;
-                let lane = Arc::new(Mutex::new(Some(lane)));
-                (LaneHandle::Inline(Arc::clone(&lane)), Readers::Inline(lane))
+                let lane = Lane::new(Box::new(MemoryStorage::default()), clock, entropy, Arc::clone(&effects));
+                inline(lane.map_err(ServerStartError::store)?)
+            }
+            StoreChoice::Kept(memory) => {
+                let storage = memory.lend().ok_or_else(|| ServerStartError::Store("another server has it".into()))?;
+                let lane = Lane::new(Box::new(storage), clock, entropy, Arc::clone(&effects));
+                inline(lane.map_err(ServerStartError::store)?)
             }
             #[cfg(feature = "sqlite")]
             StoreChoice::Sqlite(options) => {
                 let (storage, connections) = open_sqlite(&runtime, options).await?;
                 let lane = Lane::new(storage, clock, entropy, Arc::clone(&effects)).map_err(ServerStartError::store)?;
                 let pool = crate::readers::Pool::new(connections, runtime.clone());
+                (LaneHandle::on_thread(lane).map_err(ServerStartError::Thread)?, Readers::Pool(Arc::new(pool)))
+            }
+            #[cfg(feature = "postgres")]
+            StoreChoice::Postgres(options) => {
+                let opened = open_postgres(&runtime, options).await?;
+                let own = Arc::clone(&effects);
+                // It asks the store, which may block.
+                let lane = runtime.spawn_blocking(move || Lane::new(opened.storage, clock, entropy, own)).await;
+                let lane = lane.map_err(|error| ServerStartError::Store(error.to_string()))?;
+                let lane = lane.map_err(ServerStartError::store)?;
+                let pool = crate::readers::Pool::new(opened.readers, runtime.clone());
+                peers = Some(opened.peers);
                 (LaneHandle::on_thread(lane).map_err(ServerStartError::Thread)?, Readers::Pool(Arc::new(pool)))
             }
         };
@@ -285,13 +442,30 @@ impl ServerBuilder {
         };
         let (lane, readers) = (&inner.lane, &inner.readers);
         if let (Some(announcer), Some(publisher)) = (&effects.announcer, self.publisher) {
-            let more = announcer.preload(readers).await;
+            // Where others announce as well, what is not announced for a while is due, and whoever comes first does it.
+            let more = if shared { None } else { announcer.preload(readers).await };
             inner.keep(runtime.spawn(Announcer::run(Arc::clone(announcer), publisher, readers.clone(), more)));
         }
-        match orphans::take_back(readers, lane).await {
+        // Where others serve as well, a claim may be that of a worker of theirs.
+        let orphans = if shared { Ok(0) } else { orphans::take_back(readers, lane).await };
+        match orphans {
             Ok(0) => {}
             Ok(runs) => tracing::info!(runs, "took back runs that workers of the last process held"),
             Err(error) => tracing::warn!(%error, "runs of the last process stay claimed until their leases lapse"),
+        }
+        #[cfg(feature = "postgres")]
+        if let Some(link) = peers {
+            let peers = crate::peers::Peers {
+                id: effects.server,
+                clock: Arc::clone(&inner.clock),
+                readers: readers.clone(),
+                watchers: Arc::clone(&effects.watchers),
+                workers: Arc::clone(&effects.workers),
+                timer: Arc::clone(&effects.timer),
+            };
+            // From the first request on it hears of the others.
+            let first = link.connect().await.map_err(ServerStartError::store)?;
+            inner.keep(runtime.spawn(peers.run(link, Some(first))));
         }
         inner.keep(runtime.spawn(Arc::clone(&effects.timer).run(Arc::clone(&inner.clock), lane.clone())));
         if let Some(retention) = &inner.retention {
@@ -302,6 +476,12 @@ impl ServerBuilder {
     }
 }
 
+/// A lane without a thread, and the way to read from its store.
+fn inline(lane: Lane) -> (LaneHandle, Readers) {
+    let lane = Arc::new(Mutex::new(Some(lane)));
+    (LaneHandle::Inline(Arc::clone(&lane)), Readers::Inline(lane))
+}
+
 #[cfg(feature = "sqlite")]
 async fn open_sqlite(
     runtime: &Handle,
@@ -310,6 +490,28 @@ async fn open_sqlite(
     let path = options.path.clone();
     let opened = runtime.spawn_blocking(move || crate::storage::sqlite::open(options)).await;
     opened.unwrap_or_else(|error| Err(ServerStartError::File { path, reason: error.to_string() }))
+}
+
+#[cfg(feature = "postgres")]
+async fn open_postgres(
+    runtime: &Handle,
+    options: crate::storage::postgres::Options,
+) -> Result<crate::storage::postgres::Opened, ServerStartError> {
+    let opened = runtime.spawn_blocking(move || crate::storage::postgres::open(&options)).await;
+    opened.unwrap_or_else(|error| Err(ServerStartError::Store(error.to_string())))
+}
+
+impl StoreChoice {
+    /// Whether other servers may use it as well.
+    fn is_shared(&self) -> bool {
+        match self {
+            StoreChoice::Memory | StoreChoice::Kept(_) => false,
+            #[cfg(feature = "sqlite")]
+            StoreChoice::Sqlite(_) => false,
+            #[cfg(feature = "postgres")]
+            StoreChoice::Postgres(_) => true,
+        }
+    }
 }
 
 impl fmt::Debug for ServerBuilder {

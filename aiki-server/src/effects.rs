@@ -22,6 +22,7 @@ pub(crate) struct Before {
     /// Number of the claim and of its last report.
     reported: (u64, Option<u64>),
     signals: u32,
+    ended: bool,
 }
 
 impl Before {
@@ -33,6 +34,7 @@ impl Before {
             lease: head.lease.clone(),
             reported: reported(head),
             signals: head.signals,
+            ended: head.state.is_terminal(),
         }
     }
 }
@@ -58,9 +60,15 @@ impl Change<'_> {
                 .is_none_or(|before| before.announce != self.head.announce || before.revision != self.head.revision)
     }
 
+    /// Whether the run ended with this change.
+    pub(crate) fn has_ended(&self) -> bool {
+        let before = self.before.is_some_and(|before| before.ended);
+        self.head.state.is_terminal() && !before
+    }
+
     /// The worker to which something happened that it did not do itself: its claim is gone, or a signal
     /// has come.
-    fn concerns(&self) -> Option<&Name> {
+    pub(crate) fn concerns(&self) -> Option<&Name> {
         let before = self.before?;
         let lease = before.lease.as_ref()?;
         // No report of its own cancels or pauses the run, though one may be in the same commit.
@@ -84,6 +92,8 @@ pub(crate) struct LeaseChange {
 
 /// Those who want to know.
 pub(crate) struct Effects {
+    /// Names this server among those of a store.
+    pub(crate) server: u64,
     pub(crate) announcer: Option<Arc<Announcer>>,
     pub(crate) timer: Arc<Timer>,
     pub(crate) watchers: Arc<Watchers>,

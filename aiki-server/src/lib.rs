@@ -6,7 +6,7 @@
 //!
 //! * the *lane* takes requests in, plans those that queued during the last commit together, and
 //!   commits them in one transaction
-//! * the *storage* keeps one row per run (memory or SQLite)
+//! * the *storage* keeps one row per run (memory, SQLite or Postgres)
 //! * the *effects* of a commit: announcements of ready runs, timers, wake-ups of those who wait
 //!
 //! ```
@@ -25,7 +25,10 @@
 //! # }
 //! ```
 
-#![cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "only a store with a disk needs the lane's thread"))]
+#![cfg_attr(
+    not(all(feature = "sqlite", feature = "postgres")),
+    allow(dead_code, reason = "not every store needs the lane's thread, or knows of other servers")
+)]
 
 mod announcer;
 mod builder;
@@ -41,9 +44,12 @@ pub mod looking;
 #[cfg(feature = "http")]
 mod looks;
 mod measure;
+mod notice;
 mod operation;
 mod orphans;
 mod panic;
+#[cfg(feature = "postgres")]
+mod peers;
 #[cfg(feature = "http")]
 mod plain_client;
 #[cfg(feature = "program")]
@@ -64,3 +70,5 @@ pub use local_client::LocalClient;
 #[cfg(feature = "metrics")]
 pub use measure::describe_metrics;
 pub use server::Server;
+#[doc(hidden)]
+pub use storage::kept::KeptMemory;

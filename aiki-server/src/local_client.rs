@@ -52,7 +52,6 @@ impl LocalClient {
     }
 
     /// For callers that outlive this process.
-    #[cfg(feature = "http")]
     pub(crate) fn for_others(server: Arc<Inner>, namespace: Name) -> Self {
         Self { server, namespace, in_process: false, trace: None }
     }
@@ -315,7 +314,15 @@ impl ServerClient for LocalClient {
     }
 
     async fn list_workers(&self) -> Result<Vec<WorkerInfo>, ServerError> {
-        Ok(self.server.workers.list(&self.namespace, self.server.clock.now()))
+        /// Claims that are listed at most.
+        const LIMIT: usize = 100_000;
+        let (workers, now) = (&self.server.workers, self.server.clock.now());
+        if !workers.is_shared() {
+            return Ok(workers.list(&self.namespace, now));
+        }
+        let namespace = self.namespace.clone();
+        let holders = self.server.readers.read(move |store| store.holders(&namespace, LIMIT)).await?;
+        Ok(workers.list_shared(&self.namespace, now, holders))
     }
 
     async fn send_event(&self, request: SendEvent) -> Result<(), ServerError> {

@@ -109,6 +109,13 @@ impl Server {
         Client::new(LocalClient::new(Arc::clone(&self.inner), namespace))
     }
 
+    /// A client for the namespace `default` whose workers outlive this server: their claims do not end with
+    /// it. For simulations, where processes are not processes.
+    #[doc(hidden)]
+    pub fn client_of_another_process(&self) -> Client {
+        Client::new(LocalClient::for_others(Arc::clone(&self.inner), Name::new(DEFAULT_NAMESPACE)))
+    }
+
     /// Does at once what is due by the server's clock, and returns when it is committed. The server
     /// does it by itself as time goes by; call this after stepping a clock of your own.
     ///

@@ -27,12 +27,14 @@ pub(crate) struct Timer {
     /// The first schedule, in milliseconds; `u64::MAX`: nothing is.
     schedules: AtomicU64,
     rearmed: Notify,
+    /// How often to look into the store anyway: other servers set timers as well, and may be gone when they ring.
+    look_every: Option<Duration>,
 }
 
 impl Timer {
     /// A timer that looks into the store first of all.
-    pub(crate) fn new() -> Self {
-        Self { earliest: AtomicU64::new(0), schedules: AtomicU64::new(0), rearmed: Notify::new() }
+    pub(crate) fn new(look_every: Option<Duration>) -> Self {
+        Self { earliest: AtomicU64::new(0), schedules: AtomicU64::new(0), rearmed: Notify::new(), look_every }
     }
 
     /// A run is due at `at`.
@@ -114,7 +116,14 @@ impl Timer {
     pub(crate) async fn run(self: Arc<Self>, clock: Arc<dyn Clock>, lane: LaneHandle) {
         let mut pause = FIRST_PAUSE;
         loop {
-            self.wait(&*clock).await;
+            match self.look_every {
+                None => self.wait(&*clock).await,
+                Some(every) => {
+                    if tokio::time::timeout(every, self.wait(&*clock)).await.is_err() {
+                        self.look_again();
+                    }
+                }
+            }
             let (earliest, now) = (self.earliest(), clock.now());
             // 0 is no time: the store has to be looked into.
             if earliest > 0 {

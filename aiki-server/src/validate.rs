@@ -28,6 +28,7 @@ fn invalid(reason: impl ToString) -> ServerError {
 
 pub(crate) fn name(what: &str, name: &str) -> Result<(), ServerError> {
     match name.len() {
+        _ if name.contains('\0') => Err(invalid(format!("{what} has a character U+0000: leave it out"))),
         0 => Err(invalid(format!("{what} is empty: give one of 1 to {MAX_NAME} bytes"))),
         1..=MAX_NAME => Ok(()),
         len => Err(invalid(format!("{what} has {len} bytes, the limit is {MAX_NAME}: give a shorter one"))),

@@ -51,6 +51,16 @@ impl Watchers {
         Ok(Watch { watchers: Arc::clone(self), run, number, ended })
     }
 
+    /// Whether somebody waits for a run.
+    pub(crate) fn is_watched(&self, run: RunId) -> bool {
+        self.waiting().by_run.contains_key(&run)
+    }
+
+    /// The runs that somebody waits for.
+    pub(crate) fn watched(&self) -> Vec<RunId> {
+        self.waiting().by_run.keys().copied().collect()
+    }
+
     /// A run has ended.
     pub(crate) fn ended(&self, head: &RunHead) {
         let mut waiting = self.waiting();

@@ -1,4 +1,4 @@
-//! Both stores pass the suite of servers.
+//! All stores pass the suite of servers.
 
 mod support;
 
@@ -16,5 +16,14 @@ mod sqlite {
     aiki_conformance::server_conformance!(
         #[tokio::test]
         Sqlite::start().await
+    );
+}
+
+#[cfg(feature = "postgres")]
+mod postgres {
+    use super::support::Postgres;
+    aiki_conformance::server_conformance!(
+        #[tokio::test]
+        Postgres::start().await
     );
 }

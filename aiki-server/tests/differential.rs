@@ -1,5 +1,5 @@
-//! Memory and SQLite give the same answers to the same requests, whatever they are.
-#![cfg(feature = "sqlite")]
+//! All stores give the same answers to the same requests, whatever they are.
+#![cfg(all(feature = "sqlite", feature = "postgres"))]
 #![allow(clippy::unwrap_used, reason = "for tests")]
 
 mod support;
@@ -29,7 +29,7 @@ use aiki_runtime::SeededEntropy;
 use aiki_server::Server;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
-use support::ManualClock;
+use support::{ManualClock, SELDOM};
 
 /// A request; numbers pick among the runs and claims that there are.
 #[derive(Clone, Debug)]
@@ -190,11 +190,17 @@ fn ask() -> impl Strategy<Value = Ask> {
 
 /// Runs are forgotten so long after their end.
 const KEEP: Duration = Duration::from_secs(50);
+/// Where a server keeps its runs.
+enum Place {
+    Memory,
+    Sqlite(PathBuf),
+    Postgres(test_postgres::Schema),
+}
 
 /// One server with what its clients know. Both sides learn the same, or the test fails.
 struct Side {
     server: Server,
-    path: Option<PathBuf>,
+    place: Place,
     clock: Arc<ManualClock>,
     entropy: Arc<SeededEntropy>,
     runs: Vec<RunId>,
@@ -202,17 +208,18 @@ struct Side {
 }
 
 impl Side {
-    async fn start(path: Option<PathBuf>, clock: &Arc<ManualClock>) -> Self {
+    async fn start(place: Place, clock: &Arc<ManualClock>) -> Self {
         let entropy = Arc::new(SeededEntropy::new(7));
-        let server = Self::serve(&path, clock, &entropy).await;
-        Self { server, path, clock: Arc::clone(clock), entropy, runs: Vec::new(), claims: Vec::new() }
+        let server = Self::serve(&place, clock, &entropy).await;
+        Self { server, place, clock: Arc::clone(clock), entropy, runs: Vec::new(), claims: Vec::new() }
     }
 
-    async fn serve(path: &Option<PathBuf>, clock: &Arc<ManualClock>, entropy: &Arc<SeededEntropy>) -> Server {
+    async fn serve(place: &Place, clock: &Arc<ManualClock>, entropy: &Arc<SeededEntropy>) -> Server {
         let builder = Server::builder().clock(clock.clone()).entropy(entropy.clone()).retention(KEEP);
-        let builder = match path {
-            Some(path) => builder.sqlite(path),
-            None => builder.memory(),
+        let builder = match place {
+            Place::Memory => builder.memory(),
+            Place::Sqlite(path) => builder.sqlite(path),
+            Place::Postgres(schema) => builder.postgres(&schema.url).postgres_schema(&schema.name).look_every(SELDOM),
         };
         builder.start().await.unwrap()
     }
@@ -392,10 +399,12 @@ impl Side {
             }
             Ask::Advance { .. } => "the clock was stepped".into(),
             Ask::Restart => {
-                if self.path.is_some() {
+                if !matches!(self.place, Place::Memory) {
                     self.server.close().await;
-                    self.server = Self::serve(&self.path, &self.clock, &self.entropy).await;
-                } else {
+                    self.server = Self::serve(&self.place, &self.clock, &self.entropy).await;
+                }
+                // A store that others may use as well does it only when told.
+                if !matches!(self.place, Place::Sqlite(_)) {
                     self.server.take_back_orphans().await.unwrap();
                 }
                 "restarted".into()
@@ -558,11 +567,10 @@ fn transition(run: RunId, record: &mut RunRecord, step: &Step) -> Option<Transit
     })
 }
 
-async fn compare(asks: Vec<Ask>) -> Result<(), TestCaseError> {
-    let folder = tempfile::tempdir().unwrap();
+async fn compare(asks: Vec<Ask>, place: Place) -> Result<(), TestCaseError> {
     let clock = Arc::new(ManualClock::default());
-    let mut memory = Side::start(None, &clock).await;
-    let mut sqlite = Side::start(Some(folder.path().join("aiki.db")), &clock).await;
+    let mut memory = Side::start(Place::Memory, &clock).await;
+    let mut stored = Side::start(place, &clock).await;
     for ask in &asks {
         if let Ask::Advance { millis } = ask {
             clock.step(Duration::from_millis(u64::from(*millis)));
@@ -574,17 +582,17 @@ async fn compare(asks: Vec<Ask>) -> Result<(), TestCaseError> {
         if let Ask::Advance { .. } | Ask::Restart = ask {
             // What is to be forgotten by now goes on both sides before anything else.
             memory.server.run_due_timers().await.unwrap();
-            sqlite.server.run_due_timers().await.unwrap();
+            stored.server.run_due_timers().await.unwrap();
         }
-        let (expected, found) = (memory.ask(ask).await, sqlite.ask(ask).await);
+        let (expected, found) = (memory.ask(ask).await, stored.ask(ask).await);
         prop_assert_eq!(expected, found, "{:?}", ask);
         // What is due at once by now is done before the next request, not at some time.
         memory.server.run_due_timers().await.unwrap();
-        sqlite.server.run_due_timers().await.unwrap();
+        stored.server.run_due_timers().await.unwrap();
     }
-    let (expected, found) = (memory.everything().await, sqlite.everything().await);
+    let (expected, found) = (memory.everything().await, stored.everything().await);
     prop_assert_eq!(expected, found);
-    sqlite.server.close().await;
+    stored.server.close().await;
     Ok(())
 }
 
@@ -597,8 +605,28 @@ proptest! {
     })]
 
     #[test]
-    fn both_stores_give_the_same_answers(asks in prop::collection::vec(ask(), 1..80)) {
+    fn sqlite_gives_the_same_answers_as_memory(asks in prop::collection::vec(ask(), 1..80)) {
+        let folder = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(compare(asks))?;
+        runtime.block_on(compare(asks, Place::Sqlite(folder.path().join("aiki.db"))))?;
+    }
+}
+
+proptest! {
+    // A schema for each case: fewer of them.
+    #![proptest_config(ProptestConfig {
+        cases: 24,
+        max_shrink_iters: 200,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/differential.regressions"))),
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn postgres_gives_the_same_answers_as_memory(asks in prop::collection::vec(ask(), 1..80)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let schema = test_postgres::Schema::fresh().await;
+            compare(asks, Place::Postgres(schema)).await
+        })?;
     }
 }

@@ -113,6 +113,8 @@ mod topology;
 mod url;
 
 pub use health::Health;
+#[doc(hidden)]
+pub use message::read_entry;
 pub use options::{RedisStreamsOptions, RedisStreamsOptionsError};
 pub use publisher::RedisPublisher;
 pub use redis_streams::RedisStreams;

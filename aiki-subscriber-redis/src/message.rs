@@ -54,6 +54,17 @@ impl Entry {
     }
 }
 
+/// Reads an entry with these parts behind its id, as Redis answers it; `None` is nil. For whoever feeds it
+/// nonsense.
+#[doc(hidden)]
+pub fn read_entry(id: &[u8], parts: Option<Vec<Option<Vec<u8>>>>) -> Option<Result<RunId, &'static str>> {
+    let bytes = |bytes: Vec<u8>| Value::Bytes(bytes.into());
+    let parts = parts.map_or(Value::Null, |parts| {
+        Value::Array(parts.into_iter().map(|part| part.map_or(Value::Null, bytes)).collect())
+    });
+    Entry::parse(Value::Array(vec![bytes(id.to_vec()), parts])).map(|entry| entry.run())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -1,6 +1,6 @@
 //! The runs that a worker executes, as its dispatcher, its heartbeats and its status see them.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::panic::Location;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -139,7 +139,7 @@ pub(crate) struct Begun {
 #[derive(Debug)]
 pub(crate) struct ActiveRuns {
     pub(crate) ticks: Ticks,
-    runs: Mutex<HashMap<RunId, Arc<Active>>>,
+    runs: Mutex<BTreeMap<RunId, Arc<Active>>>,
     busy: watch::Sender<bool>,
 }
 
@@ -216,7 +216,7 @@ impl ActiveRuns {
         shown
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<RunId, Arc<Active>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<RunId, Arc<Active>>> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

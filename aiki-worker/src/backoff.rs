@@ -22,7 +22,8 @@ impl Backoff {
     pub(crate) fn delay(self, failures: u32, chance: u64) -> Duration {
         let full = self.first.saturating_mul(1 << failures.clamp(1, 16)).min(self.cap);
         let part = (chance >> 11) as f64 / (1u64 << 53) as f64;
-        full / 2 + full.mul_f64(part / 2.0)
+        // Whole milliseconds: no timer needs more, and simulated ones come out the same.
+        full / 2 + Duration::from_millis((full.as_millis() as f64 * part / 2.0) as u64)
     }
 }
 

@@ -288,7 +288,6 @@ fn what_happened_shows_in_the_metrics() {
         "aiki_claims_total{answer=\"granted\"} 1",
         "aiki_requests_total{procedure=\"workflowRun/createV1\",status=\"200\"} 1",
         "aiki_requests_total{procedure=\"none\",status=\"404\"} 1",
-        "aiki_connections 1",
         "aiki_ready 1",
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");

@@ -330,11 +330,6 @@ impl RunHead {
             self.open_tasks.clear();
             self.checkpoints.clear();
         }
-        if gives_up_tasks(&to) {
-            let counts = &mut self.counts;
-            counts.discarded += counts.running + counts.awaiting_retry;
-            (counts.running, counts.awaiting_retry) = (0, 0);
-        }
         if matches!(to, RunState::Queued { reason: QueuedReason::Retry }) {
             self.attempts += 1;
             // What a new attempt logs was never logged before.
@@ -343,9 +338,21 @@ impl RunHead {
         self.revision += 1;
         self.last_transition = self.transitions;
         self.transitions += 1;
+        if gives_up_tasks(&to) {
+            self.discard_tasks(false);
+        }
         self.push(now, Entry::Run { attempt: self.attempts, state: to.clone() }, entries);
         self.state = to;
         Ok(())
+    }
+
+    /// The tasks that did not end are given up, a transition of each; `failed_too`: also those that failed.
+    pub(crate) fn discard_tasks(&mut self, failed_too: bool) {
+        let counts = &mut self.counts;
+        let failed = if failed_too { std::mem::take(&mut counts.failed) } else { 0 };
+        let discarded = std::mem::take(&mut counts.running) + std::mem::take(&mut counts.awaiting_retry) + failed;
+        counts.discarded += discarded;
+        self.transitions += discarded;
     }
 
     /// Writes an entry and counts what it counts for. Transitions of the run count themselves.

@@ -164,6 +164,8 @@ struct Fold {
     base: Ordinals,
     attempt: u64,
     settled: u64,
+    /// The changes that the list of transitions shows, when somebody wants them.
+    listed: Option<Vec<(Timestamp, u64, TransitionChange)>>,
 }
 
 /// Something that reached a run from outside.
@@ -193,11 +195,18 @@ impl Fold {
             base: head.base,
             attempt: 1,
             settled: head.settled_before,
+            listed: None,
         }
     }
 
-    /// Takes in one entry; answers the change that the list of transitions shows for it.
-    fn apply(&mut self, HistoryEntry { at, entry }: HistoryEntry) -> Option<(u64, TransitionChange)> {
+    fn list(&mut self, at: Timestamp, attempt: u64, change: impl FnOnce() -> TransitionChange) {
+        if let Some(listed) = &mut self.listed {
+            listed.push((at, attempt, change()));
+        }
+    }
+
+    /// Takes in one entry.
+    fn apply(&mut self, HistoryEntry { at, entry }: HistoryEntry) {
         if entry.settles() {
             self.settled += 1;
         }
@@ -206,31 +215,31 @@ impl Fold {
             Entry::TimeRead { time } => self.times.push(time),
             Entry::Run { attempt, state } => {
                 self.attempt = attempt;
+                self.list(at, attempt, || TransitionChange::Run(state.clone()));
                 match &state {
-                    state if gives_up_tasks(state) => self.discard(false),
-                    RunState::Queued { reason: QueuedReason::Retry } => self.discard(true),
+                    state if gives_up_tasks(state) => self.discard(at, false),
+                    RunState::Queued { reason: QueuedReason::Retry } => self.discard(at, true),
                     _ => {}
                 }
-                return Some((attempt, TransitionChange::Run(state)));
             }
             Entry::TaskOpened { ordinal, name, input_hash, input, retry } => {
                 let run_attempt = self.attempt;
-                return self.open_task(ordinal, TaskRecord { retry, run_attempt, ..task(name, input_hash, input) });
+                self.open_task(at, ordinal, TaskRecord { retry, run_attempt, ..task(name, input_hash, input) });
             }
             Entry::TaskSeeded { ordinal, name, input_hash, input } => {
-                return self.open_task(ordinal, task(name, input_hash, input));
+                self.open_task(at, ordinal, task(name, input_hash, input));
             }
             Entry::TaskRestarted { ordinal, attempts } => {
-                return self.task(ordinal, TaskState::Running { attempts }, None);
+                self.task(at, ordinal, TaskState::Running { attempts }, None);
             }
             Entry::TaskParked { ordinal, attempts, error, next_attempt_at } => {
-                return self.task(ordinal, TaskState::AwaitingRetry { attempts, error, next_attempt_at }, None);
+                self.task(at, ordinal, TaskState::AwaitingRetry { attempts, error, next_attempt_at }, None);
             }
             Entry::TaskCompleted { ordinal, attempts, output } => {
-                return self.task(ordinal, TaskState::Completed { attempts, output }, Some(self.settled));
+                self.task(at, ordinal, TaskState::Completed { attempts, output }, Some(self.settled));
             }
             Entry::TaskFailed { ordinal, attempts, error } => {
-                return self.task(ordinal, TaskState::Failed { attempts, error }, Some(self.settled));
+                self.task(at, ordinal, TaskState::Failed { attempts, error }, Some(self.settled));
             }
             Entry::SleepOpened { ordinal, name, wakeup_at } => {
                 debug_assert_eq!(ordinal - self.base.sleeps, self.sleeps.len() as u32, "sleeps are opened in order");
@@ -296,14 +305,13 @@ impl Fold {
                 self.signals.clear();
             }
         }
-        None
     }
 
-    fn open_task(&mut self, ordinal: u32, task: TaskRecord) -> Option<(u64, TransitionChange)> {
+    fn open_task(&mut self, at: Timestamp, ordinal: u32, task: TaskRecord) {
         debug_assert_eq!(ordinal - self.base.tasks, self.tasks.len() as u32, "tasks are opened in order");
         let (id, state) = (self.id.task(ordinal), task.state.clone());
         self.tasks.push(TaskRecord { id, ..task });
-        Some((1, TransitionChange::Task(id, state)))
+        self.list(at, 1, || TransitionChange::Task(id, state));
     }
 
     fn child(&mut self, ordinal: u32) -> Option<&mut ChildRecord> {
@@ -318,11 +326,13 @@ impl Fold {
         }
     }
 
-    fn task(&mut self, ordinal: u32, state: TaskState, settled: Option<u64>) -> Option<(u64, TransitionChange)> {
-        let task = self.tasks.get_mut(ordinal.checked_sub(self.base.tasks)? as usize)?;
+    fn task(&mut self, at: Timestamp, ordinal: u32, state: TaskState, settled: Option<u64>) {
+        let place = ordinal.checked_sub(self.base.tasks);
+        let Some(task) = place.and_then(|place| self.tasks.get_mut(place as usize)) else { return };
         task.state = state.clone();
         task.settled = settled;
-        Some((state.attempts(), TransitionChange::Task(task.id, state)))
+        let id = task.id;
+        self.list(at, state.attempts(), || TransitionChange::Task(id, state));
     }
 
     fn end_sleep(&mut self, ordinal: u32, state: impl FnOnce(&SleepRecord) -> SleepState) {
@@ -335,7 +345,8 @@ impl Fold {
 
     /// A run that ends by request, or begins a new attempt, gives up the tasks that are under way;
     /// a new attempt also those that failed.
-    fn discard(&mut self, failed_too: bool) {
+    fn discard(&mut self, at: Timestamp, failed_too: bool) {
+        let mut discarded = Vec::new();
         for task in &mut self.tasks {
             let attempts = task.state.attempts();
             let discard = match task.state {
@@ -346,7 +357,11 @@ impl Fold {
             if discard {
                 task.state = TaskState::Discarded { attempts };
                 task.settled = None;
+                discarded.push((task.id, attempts));
             }
+        }
+        for (id, attempts) in discarded {
+            self.list(at, attempts, || TransitionChange::Task(id, TaskState::Discarded { attempts }));
         }
         for child in &mut self.children {
             let completed = |state: &RunState| state.status() == RunStatus::Completed;
@@ -453,14 +468,13 @@ pub fn signals(head: &RunHead, known: u32, entries: impl IntoIterator<Item = His
 
 /// Lists the transitions of a history, oldest first.
 pub fn transitions(head: &RunHead, entries: impl IntoIterator<Item = HistoryEntry>) -> Vec<TransitionRecord> {
-    let mut fold = Fold::new(head);
-    let mut list = Vec::new();
+    let mut fold = Fold { listed: Some(Vec::new()), ..Fold::new(head) };
     for entry in entries {
-        let created_at = entry.at;
-        if let Some((attempt, change)) = fold.apply(entry) {
-            let id = head.id.transition(head.base.transitions + list.len() as u32);
-            list.push(TransitionRecord { id, created_at, attempt, change });
-        }
+        fold.apply(entry);
     }
-    list
+    let record = |(at, (created_at, attempt, change))| {
+        let id = head.id.transition(head.base.transitions + at);
+        TransitionRecord { id, created_at, attempt, change }
+    };
+    (0..).zip(fold.listed.unwrap_or_default()).map(record).collect()
 }

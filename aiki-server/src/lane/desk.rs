@@ -1,8 +1,8 @@
 //! The table at which a batch is planned: the runs it touches, as earlier requests of the same batch
 //! left them.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry as Place;
+use std::collections::btree_map::Entry as Place;
+use std::collections::{BTreeMap, HashMap};
 
 use aiki_core::id::RunIdSource;
 use aiki_core::run::RunHead;
@@ -90,10 +90,10 @@ pub(crate) struct Desk<'a> {
     pub(super) memory: &'a mut Memory,
     ids: &'a mut RunIdSource,
     entropy: &'a dyn Entropy,
-    runs: HashMap<RunId, OpenRun>,
+    runs: BTreeMap<RunId, OpenRun>,
     pub(super) schedules: OpenSchedules,
-    /// Reference ids that were taken in this batch.
-    references: HashMap<ReferenceKey, RunId>,
+    /// Reference ids that were looked up for this batch, or taken in it; `None`: nobody has it.
+    references: HashMap<ReferenceKey, Option<RunId>>,
     entries: Vec<HistoryEntry>,
     /// A change that could not be written down: the batch must not be committed.
     broken: Option<ServerError>,
@@ -110,8 +110,17 @@ impl<'a> Desk<'a> {
         ids: &'a mut RunIdSource,
         entropy: &'a dyn Entropy,
         touched: &mut Vec<RunId>,
-    ) -> Result<Self, ServerError> {
-        let (runs, references) = (HashMap::with_capacity(touched.len()), HashMap::new());
+        wanted: &mut Vec<ReferenceKey>,
+    ) -> Result<Self, StorageError> {
+        let runs = BTreeMap::new();
+        // Elsewhere a look-up is no round trip.
+        let references = if storage.is_shared() && !wanted.is_empty() {
+            let found = storage.by_reference(wanted)?;
+            touched.extend(found.iter().flatten());
+            wanted.drain(..).zip(found).collect()
+        } else {
+            HashMap::new()
+        };
         let mut desk = Self {
             now,
             storage,
@@ -131,7 +140,7 @@ impl<'a> Desk<'a> {
 
     /// Brings runs to the desk that are not there yet. Ids without a run are left out, and so are runs
     /// that cannot be read; the last of these is answered.
-    fn fetch(&mut self, wanted: &mut Vec<RunId>) -> Result<Option<StorageError>, ServerError> {
+    fn fetch(&mut self, wanted: &mut Vec<RunId>) -> Result<Option<StorageError>, StorageError> {
         wanted.retain(|id| match self.runs.entry(*id) {
             Place::Occupied(_) => false,
             Place::Vacant(slot) => match self.memory.cache.take(*id) {
@@ -236,7 +245,7 @@ impl<'a> Desk<'a> {
         let id = head.id;
         if let Some(reference_id) = head.reference_id.clone() {
             let (namespace, workflow) = (head.namespace.clone(), head.workflow.clone());
-            self.references.insert(ReferenceKey { namespace, workflow, reference_id }, id);
+            self.references.insert(ReferenceKey { namespace, workflow, reference_id }, Some(id));
         }
         let run = StoredRun { head, tail: String::with_capacity(512), pages: 0, version: 1 };
         let mut open = OpenRun { before: Some(None), stored: None, ..OpenRun::loaded(run) };
@@ -273,8 +282,8 @@ impl<'a> Desk<'a> {
 
     /// The run that has this reference id.
     pub(crate) fn by_reference(&mut self, key: &ReferenceKey) -> Result<Option<RunId>, ServerError> {
-        if let Some(id) = self.references.get(key) {
-            return Ok(Some(*id));
+        if let Some(known) = self.references.get(key) {
+            return Ok(*known);
         }
         let mut found = self.storage.by_reference(std::slice::from_ref(key))?;
         // The batch may have removed the run.
@@ -325,7 +334,7 @@ impl<'a> Desk<'a> {
     }
 
     /// Ends the planning.
-    pub(super) fn finish(self) -> Result<(Timestamp, HashMap<RunId, OpenRun>, OpenSchedules), ServerError> {
+    pub(super) fn finish(self) -> Result<(Timestamp, BTreeMap<RunId, OpenRun>, OpenSchedules), ServerError> {
         match self.broken {
             Some(error) => Err(error),
             None => Ok((self.now, self.runs, self.schedules)),

@@ -8,7 +8,7 @@ use aiki_core::{RunId, ServerError};
 use super::queue::{Queue, closed};
 use super::{Desk, Job, Lane, Planned};
 use crate::operation::Operation;
-use crate::storage::{Reads, StorageError};
+use crate::storage::{Reads, ReferenceKey, StorageError};
 
 /// Leads to a lane. Cloning is cheap.
 #[derive(Clone)]
@@ -53,6 +53,10 @@ impl Drop for LaneThread {
 impl<O: Operation> Job for Planned<O> {
     fn touches(&self, runs: &mut Vec<RunId>) {
         self.operation.touches(runs);
+    }
+
+    fn references(&self, keys: &mut Vec<ReferenceKey>) {
+        self.operation.references(keys);
     }
 
     fn plan(&mut self, desk: &mut Desk<'_>) {

@@ -14,7 +14,7 @@ mod schedules;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aiki_core::id::RunIdSource;
 use aiki_core::{Clock, RunId, ServerError};
@@ -22,9 +22,10 @@ use aiki_runtime::Entropy;
 
 use crate::effects::Effects;
 use crate::measure;
+use crate::notice;
 use crate::operation::Operation;
 use crate::panic::panic_text;
-use crate::storage::{Storage, StorageError};
+use crate::storage::{ReferenceKey, Storage, StorageError};
 use desk::Memory;
 pub(crate) use desk::{Desk, DueRuns, Edit};
 pub(crate) use handle::LaneHandle;
@@ -33,10 +34,23 @@ pub(crate) use schedules::DueSchedules;
 /// A history tail longer than this becomes a page of its own, in bytes.
 const TAIL_LIMIT: usize = 2 * 1024;
 
+/// A batch that met others' changes is planned as a whole this many times more, then request by request.
+const ROUNDS_TOGETHER: u32 = 3;
+/// A request that meets them alone is planned this many times more: of two servers that change the same run, one gets
+/// on each time.
+const ROUNDS_ALONE: u32 = 30;
+/// A request whose rows somebody keeps locked is planned this many times more: the others wait behind it.
+const ROUNDS_LOCKED: u32 = 1;
+/// The longest pause between them; doubles.
+const FIRST_PAUSE: Duration = Duration::from_micros(500);
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+
 /// One request in the lane, whatever it is.
 pub(crate) trait Job: Send {
     /// Names the runs it is going to look at, so that all are loaded in one go.
     fn touches(&self, runs: &mut Vec<RunId>);
+    /// Names the reference ids that it is going to look up.
+    fn references(&self, keys: &mut Vec<ReferenceKey>);
     /// Plans it and keeps the answer.
     fn plan(&mut self, desk: &mut Desk<'_>);
     /// Replaces the answer: what was planned was not stored.
@@ -70,6 +84,7 @@ pub(crate) struct Lane {
     entropy: Arc<dyn Entropy>,
     effects: Arc<Effects>,
     touched: Vec<RunId>,
+    wanted: Vec<ReferenceKey>,
 }
 
 impl Lane {
@@ -82,7 +97,16 @@ impl Lane {
     ) -> Result<Self, StorageError> {
         let last_schedule = storage.schedules().last_id()?.map(|id| RunId::from_bits(id.to_bits()));
         let ids = storage.last_id()?.max(last_schedule).map_or_else(RunIdSource::default, RunIdSource::after);
-        Ok(Self { storage, memory: Memory::default(), ids, clock, entropy, effects, touched: Vec::new() })
+        Ok(Self {
+            storage,
+            memory: Memory::default(),
+            ids,
+            clock,
+            entropy,
+            effects,
+            touched: Vec::new(),
+            wanted: Vec::new(),
+        })
     }
 
     pub(crate) fn storage(&mut self) -> &mut dyn Storage {
@@ -96,6 +120,7 @@ impl Lane {
         let reason = panic_text(&*panic);
         tracing::error!(reason, requests = jobs.len(), "a batch of requests panicked");
         self.memory = Memory::default();
+        let _ = self.storage.settle();
         // Timers that the batch was to set are found in the store.
         self.effects.timer.look_again();
         let refusal = format!("a batch of requests panicked, look whether this one took effect: {reason}");
@@ -110,24 +135,71 @@ impl Lane {
     }
 
     /// When a batch cannot be committed as a whole, each of its requests is tried alone, so that a bad
-    /// one does not fail the others.
+    /// one does not fail the others. What others changed meanwhile is planned again.
     fn work_through(&mut self, jobs: &mut [&mut dyn Job]) {
         measure::batch(jobs.len());
-        let Err(error) = self.attempt(jobs) else { return };
-        if jobs.len() == 1 && !matches!(error, ServerError::Unavailable(_)) {
-            jobs[0].refuse(error);
+        let Err(mut setback) = self.attempt(jobs) else { return };
+        for round in 0..ROUNDS_TOGETHER {
+            if !setback.is_contended() {
+                break;
+            }
+            self.pause(round);
+            match self.attempt(jobs) {
+                Ok(()) => return,
+                Err(again) => setback = again,
+            }
+        }
+        if setback.is_final() || (jobs.len() == 1 && setback.is_its_own()) {
+            let error = ServerError::from(setback);
+            jobs.iter_mut().for_each(|job| job.refuse(error.clone()));
             return;
         }
-        for job in jobs {
-            if let Err(error) = self.attempt(&mut [&mut **job]) {
-                job.refuse(error);
+        for at in 0..jobs.len() {
+            let Err(setback) = self.attempt_alone(&mut *jobs[at]) else { continue };
+            // The store is away: the others would only wait for the same answer.
+            let rest = setback.is_final().then(StorageError::away);
+            jobs[at].refuse(setback.into());
+            if let Some(error) = rest {
+                jobs[at + 1..].iter_mut().for_each(|job| job.refuse(error.clone().into()));
+                return;
             }
         }
     }
 
-    fn attempt(&mut self, jobs: &mut [&mut dyn Job]) -> Result<(), ServerError> {
+    fn attempt_alone(&mut self, job: &mut dyn Job) -> Result<(), Setback> {
+        let mut round = 0;
+        loop {
+            match self.attempt(&mut [&mut *job]) {
+                // Whoever was first got on: this is somebody else's progress, and the next round is likely ours.
+                Err(setback) if setback.is_contended() && round < ROUNDS_ALONE => self.pause(round),
+                Err(Setback::Store(StorageError::Locked)) if round < ROUNDS_LOCKED => {}
+                done => return done,
+            }
+            round += 1;
+        }
+    }
+
+    /// Lets the other servers go first for a moment, of a random length that grows.
+    fn pause(&self, round: u32) {
+        let longest = FIRST_PAUSE.saturating_mul(1 << round.min(8)).min(LONGEST_PAUSE);
+        let longest = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX).max(1);
+        std::thread::sleep(Duration::from_micros(self.entropy.next_u64() % longest));
+    }
+
+    fn attempt(&mut self, jobs: &mut [&mut dyn Job]) -> Result<(), Setback> {
+        let done = self.plan_and_commit(jobs);
+        if done.is_err() {
+            // What the questions of the batch have locked is free again. A store that fails has let go by itself.
+            let _ = self.storage.settle();
+        }
+        done
+    }
+
+    fn plan_and_commit(&mut self, jobs: &mut [&mut dyn Job]) -> Result<(), Setback> {
         self.touched.clear();
+        self.wanted.clear();
         jobs.iter().for_each(|job| job.touches(&mut self.touched));
+        jobs.iter().for_each(|job| job.references(&mut self.wanted));
         let mut desk = Desk::new(
             self.clock.now(),
             &mut *self.storage,
@@ -135,23 +207,69 @@ impl Lane {
             &mut self.ids,
             &*self.entropy,
             &mut self.touched,
-        )?;
+            &mut self.wanted,
+        )
+        .map_err(Setback::Store)?;
         jobs.iter_mut().for_each(|job| job.plan(&mut desk));
-        let (now, runs, schedules) = desk.finish()?;
+        let (now, runs, schedules) = desk.finish().map_err(Setback::Plan)?;
         let mut writes: Vec<_> = runs.values().filter_map(desk::OpenRun::write).collect();
         // What goes makes room for what comes.
         writes.sort_by_key(|write| !write.forget);
         let changed = schedules.writes();
-        if !writes.is_empty() || !changed.is_empty() {
+        let shared = self.storage.is_shared();
+        if writes.is_empty() && changed.is_empty() {
+            self.storage.settle().map_err(Setback::Store)?;
+        } else {
+            let changes = runs.values().filter_map(desk::OpenRun::change);
+            if let Some(note) = shared.then(|| notice::write(self.effects.server, changes)).flatten() {
+                self.storage.tell_others(note);
+            }
             let began = Instant::now();
             let committed = self.storage.commit(&writes, &changed);
             measure::commit(began.elapsed(), committed.is_ok());
-            committed?;
+            committed.map_err(Setback::Store)?;
         }
         self.effects.timer.arm_schedules(schedules.earliest_due());
         self.effects.emit(now, runs.values().filter_map(desk::OpenRun::change));
-        runs.into_values().for_each(|open| self.memory.cache.put(open.run));
+        if !shared {
+            runs.into_values().for_each(|open| self.memory.cache.put(open.run));
+        }
         Ok(())
+    }
+}
+
+/// Why a batch was not committed.
+enum Setback {
+    Store(StorageError),
+    Plan(ServerError),
+}
+
+impl Setback {
+    /// Whether others changed the same rows: planned again on what is there now, it may well be committed.
+    fn is_contended(&self) -> bool {
+        matches!(self, Setback::Store(StorageError::Contended))
+    }
+
+    /// Whether trying again is out of the question: nobody answers, or it is not known what was stored.
+    fn is_final(&self) -> bool {
+        matches!(self, Setback::Store(StorageError::Unreachable(_) | StorageError::Unknown(_)))
+    }
+
+    /// Whether the request itself is at fault.
+    fn is_its_own(&self) -> bool {
+        match self {
+            Setback::Store(error) => matches!(error, StorageError::Damaged(_) | StorageError::Unfit(_)),
+            Setback::Plan(error) => !matches!(error, ServerError::Unavailable(_)),
+        }
+    }
+}
+
+impl From<Setback> for ServerError {
+    fn from(setback: Setback) -> Self {
+        match setback {
+            Setback::Store(error) => error.into(),
+            Setback::Plan(error) => error,
+        }
     }
 }
 
@@ -165,7 +283,6 @@ mod tests {
     use aiki_core::name::WorkflowKey;
     use aiki_core::run::plan::EventMessage;
     use aiki_core::server_client::{ClaimReady, SendEvent};
-    use std::time::Duration;
 
     fn create(reference: &str) -> Planned<Create> {
         Planned::new(double::create(reference))
@@ -203,7 +320,7 @@ mod tests {
         let send = |history_limit| {
             let event = EventMessage { name: "paid".into(), data: None, reference_id: Some("once".into()) };
             let (namespace, request) = (Name::new("n"), SendEvent { run, event });
-            Planned::new(ReceiveEvent { namespace, request, history_limit, late: false })
+            Planned::new(ReceiveEvent { namespace, request, key: None, history_limit, late: false })
         };
         let (mut refused, mut accepted, mut again) = (send(0), send(100), send(100));
         lane.work(&mut [&mut refused, &mut accepted, &mut again]);

@@ -50,6 +50,10 @@ impl<O: Operation> Job for Request<O> {
         self.planned.touches(runs);
     }
 
+    fn references(&self, keys: &mut Vec<crate::storage::ReferenceKey>) {
+        self.planned.references(keys);
+    }
+
     fn plan(&mut self, desk: &mut super::Desk<'_>) {
         self.planned.plan(desk);
     }
@@ -216,6 +220,7 @@ mod tests {
 
     impl Job for Fatal {
         fn touches(&self, _: &mut Vec<RunId>) {}
+        fn references(&self, _: &mut Vec<crate::storage::ReferenceKey>) {}
         fn plan(&mut self, _: &mut Desk<'_>) {}
         fn refuse(&mut self, _: ServerError) {}
         fn reply(self: Box<Self>) {

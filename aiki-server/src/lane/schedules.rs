@@ -1,6 +1,6 @@
 //! The schedules on the desk, as earlier requests of the same batch left them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use aiki_core::schedule::ScheduleRecord;
 use aiki_core::{Name, RunId, ScheduleId, ServerError, Timestamp};
@@ -20,7 +20,7 @@ pub(super) struct OpenSchedule {
 }
 
 #[derive(Default)]
-pub(super) struct OpenSchedules(HashMap<ScheduleId, OpenSchedule>);
+pub(super) struct OpenSchedules(BTreeMap<ScheduleId, OpenSchedule>);
 
 impl OpenSchedules {
     /// The rows to write.

@@ -23,6 +23,7 @@ mod schedule_status;
 use aiki_core::{RunId, ServerError};
 
 use crate::lane::Desk;
+use crate::storage::ReferenceKey;
 
 pub(crate) use cancel::Cancel;
 pub(crate) use claim::{Claim, ClaimAnswer};
@@ -61,6 +62,9 @@ pub(crate) trait Operation: Send + 'static {
 
     /// The runs that it names, so that a whole batch's are loaded in one go.
     fn touches(&self, _runs: &mut Vec<RunId>) {}
+
+    /// The reference ids that it looks up, so that a whole batch's are looked up in one go.
+    fn references(&self, _keys: &mut Vec<ReferenceKey>) {}
 
     /// Bytes of payload that it brings.
     fn size(&self) -> usize {

@@ -19,9 +19,27 @@ pub(crate) enum StorageError {
     Failed(String),
     #[error("the store failed, nothing was stored, ask again: {0}")]
     NotStored(String),
+    #[error("others changed the same rows meanwhile, nothing was stored: ask again")]
+    Contended,
+    #[error("another session holds a lock on these rows for too long, nothing was stored: ask again")]
+    Locked,
+    #[error("the database cannot be reached, nothing was stored, ask again: {0}")]
+    Unreachable(String),
+    #[error(
+        "the connection to the database was lost while it stored this, it may have taken effect: look whether it did, or \
+         ask again in the same words: {0}"
+    )]
+    Unknown(String),
+    #[error("the store cannot keep this text, leave out the character U+0000: {0}")]
+    Unfit(String),
 }
 
 impl StorageError {
+    /// The answer to those whose turn came while the store was away.
+    pub(crate) fn away() -> Self {
+        StorageError::Unreachable("the connection was lost".into())
+    }
+
     /// What failed in the middle of a commit was not stored.
     pub(crate) fn while_writing(self) -> Self {
         match self {
@@ -35,11 +53,16 @@ impl From<StorageError> for ServerError {
     fn from(error: StorageError) -> Self {
         match error {
             StorageError::Damaged(_) => ServerError::Internal(error.to_string()),
+            StorageError::Unfit(_) => ServerError::Invalid(error.to_string()),
             StorageError::Full
             | StorageError::Conflict(_)
             | StorageError::ScheduleConflict(_)
             | StorageError::Failed(_)
-            | StorageError::NotStored(_) => ServerError::Unavailable(error.to_string()),
+            | StorageError::NotStored(_)
+            | StorageError::Contended
+            | StorageError::Locked
+            | StorageError::Unreachable(_)
+            | StorageError::Unknown(_) => ServerError::Unavailable(error.to_string()),
         }
     }
 }

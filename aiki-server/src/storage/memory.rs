@@ -79,6 +79,21 @@ impl MemoryStorage {
         }
     }
 
+    /// How many rows announce a run.
+    pub(super) fn announcements(&self, run: RunId) -> usize {
+        self.ready.values().flatten().filter(|(_, ready)| *ready == run).count()
+    }
+
+    /// How many runs are due at some time.
+    pub(super) fn timers(&self) -> usize {
+        self.due.len()
+    }
+
+    /// Loses the last page of a run's history. Whether there was anything in it.
+    pub(super) fn lose_tail(&mut self, run: RunId) -> bool {
+        self.runs.get_mut(&run).is_some_and(|stored| !std::mem::take(&mut stored.tail).is_empty())
+    }
+
     fn check(&self, write: &RunWrite<'_>, writes: &[RunWrite<'_>]) -> Result<(), StorageError> {
         let head = &write.run.head;
         let owner = reference_key(head).and_then(|key| self.references.get(&key));

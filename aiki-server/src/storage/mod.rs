@@ -2,8 +2,11 @@
 //! questions that need an index. It decides nothing.
 
 mod error;
+pub(crate) mod kept;
 mod listing;
 pub(crate) mod memory;
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres;
 mod schedule;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
@@ -99,6 +102,9 @@ pub(crate) type LoadedRow = Result<Option<StoredRun>, StorageError>;
 /// A place in a list of runs by due time: due time and id.
 pub(crate) type QueuedPlace = (Timestamp, RunId);
 
+/// A worker with a run that it holds and since when.
+pub(crate) type Holder = (Name, RunId, Timestamp);
+
 /// Questions that change nothing.
 pub(crate) trait Reads: Send {
     /// The runs with these ids, in their order. Fails as a whole only when the store itself does.
@@ -143,6 +149,11 @@ pub(crate) trait Reads: Send {
         after: QueuedPlace,
         limit: usize,
     ) -> Result<Vec<(QueuedPlace, Name)>, StorageError>;
+    /// The claimed runs of a namespace by worker and id, at most `limit`. Only stores that are shared are asked: of
+    /// the others the server knows it by itself.
+    fn holders(&mut self, _namespace: &Name, _limit: usize) -> Result<Vec<Holder>, StorageError> {
+        Ok(Vec::new())
+    }
 
     /// Questions about schedules.
     fn schedules(&mut self) -> &mut dyn ScheduleReads;
@@ -170,6 +181,20 @@ pub(crate) trait Storage: Reads + 'static {
 
     /// Called between batches: time for upkeep. `idle` says that nothing waits.
     fn maintain(&mut self, _idle: bool) {}
+
+    /// Whether other servers write to it as well: then nothing that was read is true for longer than a batch.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Tells other servers of the commit that follows, with it.
+    fn tell_others(&mut self, _note: String) {}
+
+    /// Ends a batch that commits nothing: lets go of what its questions have locked. An error says that they were
+    /// not answered as they should.
+    fn settle(&mut self) -> Result<(), StorageError> {
+        Ok(())
+    }
 }
 
 /// The announcement of a run.

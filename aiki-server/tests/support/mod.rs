@@ -3,13 +3,9 @@
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "for tests")]
 
 #[cfg(feature = "sqlite")]
-use std::{
-    path::{Path, PathBuf},
-    sync::Mutex,
-};
-
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aiki_conformance::server::{Recorder, ServerHarness};
@@ -177,5 +173,80 @@ impl ServerHarness for Sqlite {
         self.current().close().await;
         let server = Self::serve(&self.path, &self.clock, &self.recorder).await;
         *self.restarted.lock().unwrap() = Some(server);
+    }
+}
+
+/// The Postgres store in a schema of its own, on a clock that is stepped by hand.
+#[cfg(feature = "postgres")]
+pub struct Postgres {
+    pub schema: test_postgres::Schema,
+    pub clock: Arc<ManualClock>,
+    recorder: Arc<Recorder>,
+    server: Mutex<Server>,
+}
+
+/// So seldom that it does not happen during a test.
+#[cfg(feature = "postgres")]
+pub const SELDOM: Duration = Duration::from_secs(3_600);
+
+/// A server on a schema.
+#[cfg(feature = "postgres")]
+pub fn on(schema: &test_postgres::Schema) -> aiki_server::ServerBuilder {
+    let builder = Server::builder().postgres(&schema.url).postgres_schema(&schema.name);
+    builder.payload_limit(PAYLOAD_LIMIT).history_limit(HISTORY_LIMIT)
+}
+
+#[cfg(feature = "postgres")]
+impl Postgres {
+    pub async fn start() -> Self {
+        let (clock, recorder) = (Arc::<ManualClock>::default(), Arc::new(Recorder::default()));
+        let schema = test_postgres::Schema::fresh().await;
+        let server = Self::serve(&schema, &clock, &recorder).await;
+        Self { schema, clock, recorder, server: Mutex::new(server) }
+    }
+
+    async fn serve(schema: &test_postgres::Schema, clock: &Arc<ManualClock>, recorder: &Arc<Recorder>) -> Server {
+        let server = on(schema).clock(clock.clone()).publisher(recorder.clone()).look_every(SELDOM);
+        server.start().await.unwrap()
+    }
+
+    pub fn current(&self) -> Server {
+        self.server.lock().unwrap().clone()
+    }
+}
+
+#[cfg(feature = "postgres")]
+#[async_trait]
+impl ServerHarness for Postgres {
+    fn client_for(&self, namespace: Name) -> Client {
+        self.current().client_for(namespace)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    async fn advance(&self, by: Duration) {
+        self.clock.step(by);
+        self.current().run_due_timers().await.unwrap();
+    }
+
+    fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    fn payload_limit(&self) -> usize {
+        PAYLOAD_LIMIT
+    }
+
+    fn history_limit(&self) -> u32 {
+        HISTORY_LIMIT
+    }
+
+    async fn restart(&self) {
+        self.current().close().await;
+        let server = Self::serve(&self.schema, &self.clock, &self.recorder).await;
+        server.take_back_orphans().await.unwrap();
+        *self.server.lock().unwrap() = server;
     }
 }

@@ -46,8 +46,8 @@ pub(crate) struct Broker {
     held: BTreeMap<u64, RunId>,
     /// Runs that may not be delivered yet, by the time from which they may.
     delayed: BTreeMap<(Instant, u64), RunId>,
-    listeners: HashMap<ListenerId, Listener>,
-    waiters: HashMap<WaiterId, Waiter>,
+    listeners: BTreeMap<ListenerId, Listener>,
+    waiters: BTreeMap<WaiterId, Waiter>,
     last_number: u64,
 }
 
@@ -59,8 +59,8 @@ impl Broker {
             runs: HashMap::new(),
             held: BTreeMap::new(),
             delayed: BTreeMap::new(),
-            listeners: HashMap::new(),
-            waiters: HashMap::new(),
+            listeners: BTreeMap::new(),
+            waiters: BTreeMap::new(),
             last_number: 0,
         }
     }

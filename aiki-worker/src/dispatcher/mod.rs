@@ -262,6 +262,7 @@ async fn execute(executor: Arc<dyn WorkflowExecutor>, claim: ClaimedRun, scope: 
     });
     if !outcome.settles_delivery() && !scope.interrupted.is_cancelled() {
         tokio::select! {
+            biased;
             () = sleep(GIVE_UP_PAUSE) => {}
             () = scope.interrupted.cancelled() => {}
         }

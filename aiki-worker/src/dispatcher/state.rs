@@ -1,6 +1,6 @@
 //! What the dispatcher decides. Synchronous: no runtime, no clock, nothing is sent from here.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use aiki_core::server_client::{ClaimOutcome, ClaimRef, ClaimedRun};
@@ -71,7 +71,7 @@ struct Held {
 pub(crate) struct State {
     slots: usize,
     lease: Duration,
-    held: HashMap<RunId, Held>,
+    held: BTreeMap<RunId, Held>,
     claiming: HashSet<RunId>,
     intake: Intake,
     failures: u32,
@@ -83,7 +83,7 @@ impl State {
         Self {
             slots,
             lease,
-            held: HashMap::new(),
+            held: BTreeMap::new(),
             claiming: HashSet::new(),
             intake: Intake::Ready,
             failures: 0,

@@ -196,6 +196,7 @@ impl Drive<'_> {
             transitions: vec![failed],
         };
         let answer = tokio::select! {
+            biased;
             answer = self.executor.send(report, &self.scope) => answer,
             () = self.scope.lost.cancelled() => Answer::Lost,
         };

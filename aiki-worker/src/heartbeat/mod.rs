@@ -69,6 +69,7 @@ fn on_thread(shared: &Arc<Shared>, stop: &CancellationToken) -> Option<Ended> {
 
 async fn beat(shared: Arc<Shared>, stop: CancellationToken) {
     tokio::select! {
+        biased;
         () = stop.cancelled() => {}
         () = async {
             if shared.settings.quiet {

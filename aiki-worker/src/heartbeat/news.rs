@@ -42,6 +42,7 @@ pub(super) async fn keep(shared: &Shared) -> Infallible {
             }
         }
         let news = tokio::select! {
+            biased;
             news = shared.server().await_news(&shared.name, LONG_POLL) => news,
             changed = control.changed() => match changed {
                 Ok(()) => continue,

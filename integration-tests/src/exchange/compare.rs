@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::ids::{Ids, Piece, is_id, pieces, time_of};
+use super::ids::{Ids, Kind, Piece, is_id, pieces, time_of};
 
 /// Stands in an expected answer for any time.
 pub const ANY_TIME: &str = "\u{1}time";
@@ -207,12 +207,14 @@ impl<'a> Compare<'a> {
         if (self.error && key == "message") || (recorded == ANY_ID && is_id(live)) {
             return;
         }
+        let transition = key.ends_with("tateTransitionId") || (key == "id" && at.contains("/transitions/"));
+        let kind = if transition { Kind::Transition } else { Kind::Thing };
         let (ours, theirs) = (pieces(recorded), pieces(live));
         let occurrence = recorded.starts_with("schedule:") || recorded.contains("schedule:01");
         let mut wrong = (ours.len() != theirs.len()).then(|| self.ids.text(recorded));
         for (ours, theirs) in ours.iter().zip(&theirs) {
             let expected = match (ours, theirs) {
-                (Piece::Id(recorded), Piece::Id(live) | Piece::Text(live)) => self.ids.bind(recorded, live).err(),
+                (Piece::Id(recorded), Piece::Id(live) | Piece::Text(live)) => self.ids.bind(kind, recorded, live).err(),
                 (Piece::Hash(recorded), Piece::Hash(live)) if self.ids.hash(recorded) == *live => None,
                 (Piece::Text(recorded), Piece::Text(live)) if recorded == live => None,
                 (Piece::Text(recorded), Piece::Text(live)) if occurrence && is_time(recorded) && is_time(live) => None,

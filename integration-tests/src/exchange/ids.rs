@@ -89,11 +89,20 @@ pub fn each_id<'v>(value: &'v Value, see: &mut impl FnMut(&'v str)) {
     }
 }
 
+/// What an id is of. The contract keeps ids apart only within a kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A run, task or schedule.
+    Thing,
+    /// A transition of a run or task.
+    Transition,
+}
+
 /// Which live id stands for which recorded one.
 #[derive(Debug, Clone, Default)]
 pub struct Ids {
     live: HashMap<String, String>,
-    recorded: HashMap<String, String>,
+    recorded: HashMap<(Kind, String), String>,
     loose: HashMap<String, String>,
     hashes: HashMap<String, String>,
 }
@@ -102,19 +111,19 @@ impl Ids {
     /// Says that `live` stands for `recorded` from now on.
     ///
     /// # Errors
-    /// What was expected instead, when one of them already stands for another.
-    pub fn bind(&mut self, recorded: &str, live: &str) -> Result<(), String> {
+    /// What was expected instead, when one of them already stands for another of its kind.
+    pub fn bind(&mut self, kind: Kind, recorded: &str, live: &str) -> Result<(), String> {
         if let Some(known) = self.live.get(recorded) {
             return if known == live { Ok(()) } else { Err(known.clone()) };
         }
         if !is_id(live) {
             return Err("an id of 26 characters".to_owned());
         }
-        if let Some(other) = self.recorded.get(live) {
+        if let Some(other) = self.recorded.get(&(kind, live.to_owned())) {
             return Err(format!("an id that is not yet in use (this one stands for {other})"));
         }
         self.live.insert(recorded.to_owned(), live.to_owned());
-        self.recorded.insert(live.to_owned(), recorded.to_owned());
+        self.recorded.insert((kind, live.to_owned()), recorded.to_owned());
         Ok(())
     }
 
@@ -136,10 +145,10 @@ impl Ids {
         self.live.get(recorded).map(String::as_str)
     }
 
-    /// The recorded id for which a live one stands.
+    /// The recorded id of the run, task or schedule for which a live one stands.
     #[must_use]
     pub fn recorded(&self, live: &str) -> Option<&str> {
-        self.recorded.get(live).map(String::as_str)
+        self.recorded.get(&(Kind::Thing, live.to_owned())).map(String::as_str)
     }
 
     /// The live hash for a recorded one, when it differs.

@@ -12,6 +12,7 @@
 //! given its runs go one after the other; the others do not ask for it).
 
 pub mod ahead;
+mod claiming;
 pub mod claims;
 pub mod compare;
 pub mod differences;
@@ -23,6 +24,7 @@ pub mod names;
 pub mod player;
 pub mod recording;
 pub mod report;
+mod requests;
 pub mod sleeps;
 pub mod timeline;
 

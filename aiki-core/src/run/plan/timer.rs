@@ -105,9 +105,7 @@ pub(super) fn end(
 
 /// A new attempt of the run gives up every task that did not complete, and every wait that lasts.
 pub(super) fn discard_for_retry(head: &mut RunHead) {
-    let counts = &mut head.counts;
-    counts.discarded += counts.running + counts.awaiting_retry + counts.failed;
-    (counts.running, counts.awaiting_retry, counts.failed) = (0, 0, 0);
+    head.discard_tasks(true);
     head.open_tasks.clear();
     head.checkpoints.clear();
     head.parked.retain(|parked| matches!(parked.step, ParkedStep::Sleep { .. }));

@@ -1,0 +1,122 @@
+//! Server, workers and transport under faults, by seed.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test fails")]
+
+use std::collections::BTreeSet;
+use std::thread;
+
+use aiki_proof::check::Invariant;
+use aiki_proof::history::Fault;
+use aiki_proof::sim::{Bug, Options, WAYS, simulate};
+
+const SEEDS: u64 = 200;
+
+/// What came of some seeds.
+#[derive(Default)]
+struct Tally {
+    faults: BTreeSet<Fault>,
+    ways: BTreeSet<&'static str>,
+    failed: String,
+}
+
+fn tally(seeds: impl Iterator<Item = u64>) -> Tally {
+    let mut tally = Tally::default();
+    for seed in seeds {
+        let outcome = simulate(seed, Options::default()).unwrap();
+        if !outcome.violations.is_empty() {
+            tally.failed += &outcome.to_string();
+        }
+        tally.faults.extend(outcome.faults());
+        tally.ways.extend(outcome.ways);
+    }
+    tally
+}
+
+#[test]
+fn nothing_is_lost_or_done_twice_whatever_goes_wrong() {
+    let threads = thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
+    let parts: Vec<Tally> = thread::scope(|scope| {
+        let parts = (0..threads).map(|part| scope.spawn(move || tally((1..=SEEDS).filter(|n| n % threads == part))));
+        let parts: Vec<_> = parts.collect();
+        parts.into_iter().map(|part| part.join().unwrap()).collect()
+    });
+    let (mut faults, mut ways, mut failed) = (BTreeSet::new(), BTreeSet::new(), String::new());
+    for part in parts {
+        faults.extend(part.faults);
+        ways.extend(part.ways);
+        failed += &part.failed;
+    }
+    assert!(
+        failed.is_empty(),
+        "{failed}one of them again: cargo run -p aiki-proof --bin simulate -- --trace --seed <its seed>"
+    );
+    let never: Vec<_> = Fault::ALL.iter().filter(|fault| !faults.contains(fault)).collect();
+    assert!(never.is_empty(), "these faults were never injected: {never:?}");
+    let never: Vec<_> = WAYS.iter().filter(|way| !ways.contains(*way)).collect();
+    assert!(never.is_empty(), "these ways to recover were never taken: {never:?}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_history_byte_by_byte() {
+    for seed in [4, 11] {
+        let traces = [1, 2].map(|_| simulate(seed, Options::default()).unwrap().trace());
+        let first = traces[0].lines().zip(traces[1].lines()).find(|(one, other)| one != other);
+        assert!(first.is_none(), "seed {seed}: {first:?}");
+        assert!(traces[0].len() > 10_000 && traces[0] == traces[1], "seed {seed}");
+    }
+    let [one, other] = [21, 22].map(|seed| simulate(seed, Options::default()).unwrap().trace());
+    assert_ne!(one, other, "the seed decides");
+}
+
+/// The first of so many seeds by which a bug is found, and the invariants that it breaks there.
+fn found(bug: Bug, seeds: u64) -> (u64, BTreeSet<Invariant>) {
+    for seed in 1..=seeds {
+        let outcome = simulate(seed, Options { bug: Some(bug), ..Options::default() }).unwrap();
+        if !outcome.violations.is_empty() {
+            return (seed, outcome.violations.iter().map(|violation| violation.invariant).collect());
+        }
+    }
+    panic!("{bug:?} was not found by {seeds} seeds");
+}
+
+#[test]
+fn a_server_without_a_fence_is_found() {
+    let (seed, broken) = found(Bug::NoFence, 40);
+    println!("found by seed {seed}");
+    assert!(broken.contains(&Invariant(5)), "{broken:?}");
+}
+
+#[test]
+fn a_worker_that_acknowledges_too_early_is_found() {
+    let (_, broken) = found(Bug::EarlyAck, 3);
+    assert!(broken.contains(&Invariant(10)), "{broken:?}");
+}
+
+#[test]
+fn a_store_that_loses_a_page_is_found() {
+    let (_, broken) = found(Bug::LostPage, 10);
+    assert!(broken.contains(&Invariant(8)) || broken.contains(&Invariant(1)), "{broken:?}");
+}
+
+#[test]
+fn a_start_that_is_acknowledged_and_not_stored_is_found() {
+    let (_, broken) = found(Bug::LostCreate, 3);
+    assert!(broken.contains(&Invariant(1)), "{broken:?}");
+}
+
+#[test]
+fn a_record_without_its_last_result_is_found() {
+    let (_, broken) = found(Bug::StaleRecord, 5);
+    assert!(broken.contains(&Invariant(3)), "{broken:?}");
+}
+
+#[test]
+fn a_server_that_forgets_reference_ids_is_found() {
+    let (_, broken) = found(Bug::NoKeys, 5);
+    assert!(broken.contains(&Invariant(7)), "{broken:?}");
+}
+
+#[test]
+fn ready_runs_that_nobody_hears_of_are_found() {
+    let (_, broken) = found(Bug::NoDelivery, 1);
+    assert!(broken.contains(&Invariant(2)), "{broken:?}");
+}

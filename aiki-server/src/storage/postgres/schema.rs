@@ -1,0 +1,188 @@
+//! Tables and indexes, and how older databases get them.
+
+use std::time::Duration;
+
+use tokio_postgres::{Client, Error};
+
+use super::config::Target;
+use crate::builder::ServerStartError;
+
+/// The oldest Postgres that is tested.
+const OLDEST: i32 = 15;
+/// How long a start may wait for another one that brings the tables up to date, and for the work itself.
+const MIGRATION_LIMIT: Duration = Duration::from_secs(300);
+
+/// Step n leads from schema n to schema n + 1. Steps that were released never change.
+const MIGRATIONS: &[&str] = &["
+    -- One row per run: while its history is short, a commit writes this row and nothing else.
+    CREATE TABLE runs (
+        id uuid PRIMARY KEY,                        -- 16 bytes that sort by creation
+        version bigint NOT NULL,                    -- counts the writes of the row
+        namespace text COLLATE \"C\" NOT NULL,
+        source text COLLATE \"C\" NOT NULL,
+        name text COLLATE \"C\" NOT NULL,
+        version_id text COLLATE \"C\" NOT NULL,
+        pool text COLLATE \"C\" NOT NULL,           -- '' is none
+        reference_id text COLLATE \"C\",
+        status text COLLATE \"C\" NOT NULL,
+        due_at bigint,                              -- ms since the epoch: when a server looks at it again
+        rank bigint,                                -- set while the run is ready
+        parent uuid,                                -- the run that started this one
+        slot_key text COLLATE \"C\",                -- set while the run counts for a concurrency key
+        owner text COLLATE \"C\",                   -- the worker that holds it
+        held_since bigint,                          -- ms since the epoch
+        schedule uuid,                              -- the schedule that started it
+        ended_at bigint,                            -- ms since the epoch; set while the run is ended
+        pages integer NOT NULL,                     -- rows in history
+        head text NOT NULL,                         -- JSON
+        tail text NOT NULL                          -- the history behind its pages, one JSON entry per line
+    ) WITH (fillfactor = 70, toast_tuple_target = 8160, autovacuum_vacuum_scale_factor = 0.05);
+    CREATE UNIQUE INDEX runs_reference ON runs (namespace, source, name, version_id, reference_id)
+        WHERE reference_id IS NOT NULL;
+    CREATE INDEX runs_due ON runs (due_at, id) WHERE due_at IS NOT NULL;
+    CREATE INDEX runs_ready ON runs (namespace, source, name, version_id, pool, rank, id) WHERE rank IS NOT NULL;
+    CREATE INDEX runs_parent ON runs (parent, id) WHERE parent IS NOT NULL;
+    CREATE INDEX runs_slot ON runs (namespace, slot_key) WHERE slot_key IS NOT NULL;
+    CREATE INDEX runs_workflow ON runs (namespace, source, name, id);
+    CREATE INDEX runs_status ON runs (namespace, status, id);
+    CREATE INDEX runs_schedule ON runs (schedule, id) WHERE schedule IS NOT NULL;
+    CREATE INDEX runs_ended ON runs (ended_at, id) WHERE ended_at IS NOT NULL;
+    CREATE INDEX runs_held ON runs (namespace, owner) WHERE owner IS NOT NULL;
+
+    CREATE TABLE history (
+        run uuid NOT NULL,
+        page integer NOT NULL,
+        entries text NOT NULL,
+        PRIMARY KEY (run, page)
+    );
+
+    -- One row per workflow version that was ever used.
+    CREATE TABLE workflows (
+        namespace text COLLATE \"C\" NOT NULL,
+        source text COLLATE \"C\" NOT NULL,
+        name text COLLATE \"C\" NOT NULL,
+        version_id text COLLATE \"C\" NOT NULL,
+        first_seen_at bigint NOT NULL,              -- ms since the epoch
+        last_run uuid,                              -- the newest run, which may be gone
+        PRIMARY KEY (namespace, source, name, version_id)
+    ) WITH (fillfactor = 50);
+
+    -- How many of its runs are in which status.
+    CREATE TABLE workflow_runs (
+        namespace text COLLATE \"C\" NOT NULL,
+        source text COLLATE \"C\" NOT NULL,
+        name text COLLATE \"C\" NOT NULL,
+        version_id text COLLATE \"C\" NOT NULL,
+        status text COLLATE \"C\" NOT NULL,
+        runs bigint NOT NULL,
+        PRIMARY KEY (namespace, source, name, version_id, status)
+    ) WITH (fillfactor = 50);
+
+    -- What a run is not to accept a second time.
+    CREATE TABLE marks (
+        run uuid NOT NULL,
+        mark text COLLATE \"C\" NOT NULL,
+        PRIMARY KEY (run, mark)
+    );
+
+    CREATE TABLE schedules (
+        id uuid PRIMARY KEY,                        -- 16 bytes that sort by creation
+        version bigint NOT NULL,                    -- counts the writes of the row
+        namespace text COLLATE \"C\" NOT NULL,
+        definition_hash text COLLATE \"C\" NOT NULL,
+        reference_id text COLLATE \"C\",
+        created_at bigint NOT NULL,                 -- ms since the epoch
+        due_at bigint,                              -- set while the schedule is active
+        head text NOT NULL,                         -- JSON, all but the input
+        input text                                  -- JSON; never changes
+    );
+    CREATE UNIQUE INDEX schedules_definition ON schedules (namespace, definition_hash);
+    CREATE UNIQUE INDEX schedules_reference ON schedules (namespace, reference_id) WHERE reference_id IS NOT NULL;
+    CREATE INDEX schedules_listed ON schedules (namespace, created_at, id);
+    CREATE INDEX schedules_due ON schedules (due_at, id) WHERE due_at IS NOT NULL;
+
+    -- The fence of decisions about a concurrency key: whoever has counted its runs writes this row as well.
+    CREATE TABLE slot_keys (
+        namespace text COLLATE \"C\" NOT NULL,
+        key text COLLATE \"C\" NOT NULL,
+        version bigint NOT NULL,
+        touched_at timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (namespace, key)
+    );
+
+    -- What servers tell each other of workers.
+    CREATE TABLE workers (
+        namespace text COLLATE \"C\" NOT NULL,
+        name text COLLATE \"C\" NOT NULL,
+        last_seen bigint NOT NULL,                  -- ms since the epoch
+        serves text,                                -- JSON
+        serves_at bigint,
+        PRIMARY KEY (namespace, name)
+    );
+
+    -- Ends a transaction that has not changed as many rows as it named.
+    CREATE FUNCTION fence(changed bigint, named bigint) RETURNS bigint LANGUAGE plpgsql AS $$
+    BEGIN
+        IF changed <> named THEN
+            RAISE EXCEPTION 'rows were changed by another server' USING ERRCODE = 'AK001';
+        END IF;
+        RETURN changed;
+    END $$;
+"];
+
+/// The latest schema.
+const LATEST: i64 = MIGRATIONS.len() as i64;
+
+/// Brings a database to the latest schema, in one transaction; starts of other servers wait for each other.
+pub(super) async fn migrate(client: &Client, target: &Target) -> Result<(), ServerStartError> {
+    let refused = |error: Error| target.refused(&error);
+    let version: String = client.query_one_scalar("SHOW server_version_num", &[]).await.map_err(refused)?;
+    let version = version.parse::<i32>().unwrap_or(0) / 10_000;
+    if version < OLDEST {
+        return Err(ServerStartError::PostgresTooOld { place: target.place.clone(), found: version, oldest: OLDEST });
+    }
+    let limit = MIGRATION_LIMIT.as_millis();
+    let begin = format!(
+        "BEGIN; SET LOCAL lock_timeout = {limit}; SET LOCAL statement_timeout = {limit};
+         SELECT pg_advisory_xact_lock(hashtextextended('aiki:{}', 0))",
+        target.schema
+    );
+    client.batch_execute(&begin).await.map_err(refused)?;
+    let done = steps(client, target).await;
+    let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
+    done.and(client.batch_execute(end).await.map_err(refused))
+}
+
+async fn steps(client: &Client, target: &Target) -> Result<(), ServerStartError> {
+    let refused = |error: Error| target.refused(&error);
+    let schema = &target.schema;
+    let found = "SELECT
+        (SELECT count(*) FROM pg_namespace WHERE nspname = $1),
+        (SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1),
+        to_regclass(quote_ident($1) || '.aiki_schema') IS NOT NULL";
+    let found = client.query_one(found, &[schema]).await.map_err(refused)?;
+    let (schemas, tables, ours): (i64, i64, bool) = (found.get(0), found.get(1), found.get(2));
+    if !ours && tables > 0 {
+        return Err(ServerStartError::PostgresForeign { place: target.place.clone(), schema: schema.clone() });
+    }
+    let mut from = 0;
+    if ours {
+        let found: i64 = client.query_one_scalar("SELECT version FROM aiki_schema", &[]).await.map_err(refused)?;
+        if found > LATEST {
+            let (place, schema) = (target.place.clone(), schema.clone());
+            return Err(ServerStartError::PostgresNewerSchema { place, schema, found, known: LATEST });
+        }
+        from = usize::try_from(found).unwrap_or(0);
+    } else {
+        if schemas == 0 {
+            client.batch_execute(&format!("CREATE SCHEMA {schema}")).await.map_err(refused)?;
+        }
+        let first = "CREATE TABLE aiki_schema (version bigint NOT NULL); INSERT INTO aiki_schema VALUES (0)";
+        client.batch_execute(first).await.map_err(refused)?;
+    }
+    for step in &MIGRATIONS[from..] {
+        client.batch_execute(step).await.map_err(refused)?;
+    }
+    client.execute("UPDATE aiki_schema SET version = $1 WHERE version <> $1", &[&LATEST]).await.map_err(refused)?;
+    Ok(())
+}

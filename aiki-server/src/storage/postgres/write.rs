@@ -1,0 +1,301 @@
+//! The questions that only the lane asks, and its commits.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+
+use aiki_core::listing::{RunFilter, WorkflowUse};
+use aiki_core::name::Source;
+use aiki_core::run::RunHead;
+use aiki_core::{Name, ReadyRun, RunId, ScheduleId, ScheduleRecord, Timestamp};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Error, Row};
+
+use super::columns::{Id, to_column, to_timestamp};
+use super::commit::Batch;
+use super::link::{Link, Session};
+use super::read::PostgresReads;
+use crate::storage::{
+    Holder, LoadedRow, QueuedPlace, Reads, ReadyQuery, ReferenceKey, RunQuery, RunWrite, ScheduleKey, ScheduleQuery,
+    ScheduleReads, ScheduleWrite, Slot, Storage, StorageError, StoredSchedule,
+};
+
+/// The lane's connection.
+pub(super) struct PostgresStorage {
+    reads: PostgresReads,
+    /// The concurrency keys whose runs this batch has counted, with the version of their fence before.
+    counted: HashMap<(String, String), i64>,
+    note: Option<String>,
+    /// A question went wrong while rows were locked: the database answers none until the batch has ended.
+    spoilt: Option<StorageError>,
+}
+
+impl PostgresStorage {
+    pub(super) fn new(link: Link) -> Self {
+        Self { reads: PostgresReads(link), counted: HashMap::new(), note: None, spoilt: None }
+    }
+
+    fn link(&mut self) -> &mut Link {
+        &mut self.reads.0
+    }
+
+    fn noted<T>(&mut self, answer: Result<T, StorageError>) -> Result<T, StorageError> {
+        if let Err(error) = &answer
+            && self.spoilt.is_none()
+        {
+            self.spoilt = Some(error.clone());
+        }
+        answer
+    }
+
+    /// Asks for rows that are locked for this server until the batch ends. Those that another one has locked are left
+    /// out.
+    fn locking(&mut self, select: &'static str, key: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, StorageError> {
+        let rows = self.link().ask(async |session| begin_and_ask(session, select, key).await);
+        self.noted(rows)
+    }
+}
+
+/// The begin of a transaction, where there is none, costs no round trip of its own.
+async fn begin_and_ask(
+    session: &mut Session,
+    select: &'static str,
+    key: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<Row>, Error> {
+    let select = session.prepare(select).await?;
+    if session.in_transaction {
+        return session.client.query(&select, key).await;
+    }
+    session.in_transaction = true;
+    let (begun, rows) = tokio::join!(biased; session.client.batch_execute("BEGIN"), session.client.query(&select, key));
+    begun.and(rows)
+}
+
+const DUE: &str = "SELECT id FROM runs WHERE due_at <= $1 ORDER BY due_at, id LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED";
+
+const SCHEDULES_DUE: &str =
+    "SELECT id FROM schedules WHERE due_at <= $1 ORDER BY due_at, id LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED";
+
+const READY: &str = "
+    SELECT r.rank, r.id
+    FROM unnest($2::text[], $3::text[], $4::text[]) AS w (source, name, version_id)
+    CROSS JOIN unnest($5::text[]) AS p (pool)
+    CROSS JOIN LATERAL (
+        SELECT rank, id FROM runs
+        WHERE namespace = $1 AND source = w.source AND name = w.name AND version_id = w.version_id AND pool = p.pool
+              AND rank IS NOT NULL
+        ORDER BY rank, id LIMIT $6 FOR NO KEY UPDATE SKIP LOCKED
+    ) AS r";
+
+/// One statement, so that the runs and the fence are of the same moment.
+const SLOTS: &str = "
+    SELECT id, rank IS NULL AND status = 'queued', NULL::bigint FROM runs WHERE namespace = $1 AND slot_key = $2
+    UNION ALL SELECT NULL, NULL, version FROM slot_keys WHERE namespace = $1 AND key = $2";
+
+impl Reads for PostgresStorage {
+    fn load(&mut self, ids: &[RunId]) -> Result<Vec<LoadedRow>, StorageError> {
+        let rows = Reads::load(&mut self.reads, ids);
+        self.noted(rows)
+    }
+
+    fn by_reference(&mut self, keys: &[ReferenceKey]) -> Result<Vec<Option<RunId>>, StorageError> {
+        let found = self.reads.by_reference(keys);
+        self.noted(found)
+    }
+
+    fn pages(&mut self, id: RunId, first: u32, end: u32) -> Result<Vec<String>, StorageError> {
+        let pages = self.reads.pages(id, first, end);
+        self.noted(pages)
+    }
+
+    fn children(&mut self, parent: RunId, limit: usize) -> Result<Vec<RunId>, StorageError> {
+        let children = self.reads.children(parent, limit);
+        self.noted(children)
+    }
+
+    fn is_marked(&mut self, id: RunId, mark: &str) -> Result<bool, StorageError> {
+        let marked = self.reads.is_marked(id, mark);
+        self.noted(marked)
+    }
+
+    fn queued(&mut self, after: QueuedPlace, limit: usize) -> Result<Vec<(QueuedPlace, ReadyRun)>, StorageError> {
+        let queued = self.reads.queued(after, limit);
+        self.noted(queued)
+    }
+
+    fn held(&mut self, after: QueuedPlace, limit: usize) -> Result<Vec<(QueuedPlace, Name)>, StorageError> {
+        let held = self.reads.held(after, limit);
+        self.noted(held)
+    }
+
+    fn holders(&mut self, namespace: &Name, limit: usize) -> Result<Vec<Holder>, StorageError> {
+        let holders = self.reads.holders(namespace, limit);
+        self.noted(holders)
+    }
+
+    fn runs(&mut self, query: &RunQuery) -> Result<Vec<RunHead>, StorageError> {
+        let answer = self.reads.list_runs(query);
+        self.noted(answer)
+    }
+
+    fn count(&mut self, namespace: &Name, filter: &RunFilter) -> Result<u64, StorageError> {
+        let answer = self.reads.count_runs(namespace, filter);
+        self.noted(answer)
+    }
+
+    fn workflows(&mut self, namespace: &Name, of: Option<(Source, &Name)>) -> Result<Vec<WorkflowUse>, StorageError> {
+        let answer = self.reads.workflows(namespace, of);
+        self.noted(answer)
+    }
+
+    fn ended(
+        &mut self,
+        until: Timestamp,
+        after: QueuedPlace,
+        limit: usize,
+    ) -> Result<Vec<(QueuedPlace, Name)>, StorageError> {
+        let answer = self.reads.list_ended(until, after, limit);
+        self.noted(answer)
+    }
+
+    fn schedules(&mut self) -> &mut dyn ScheduleReads {
+        self
+    }
+}
+
+impl ScheduleReads for PostgresStorage {
+    fn load(&mut self, id: ScheduleId) -> Result<Option<StoredSchedule>, StorageError> {
+        match ScheduleReads::load(&mut self.reads, id) {
+            // Damage is in one row, and the database has answered.
+            Err(StorageError::Damaged(damage)) => Err(StorageError::Damaged(damage)),
+            found => self.noted(found),
+        }
+    }
+
+    fn find(&mut self, key: &ScheduleKey) -> Result<Option<ScheduleId>, StorageError> {
+        let found = self.reads.find(key);
+        self.noted(found)
+    }
+
+    fn list(&mut self, query: &ScheduleQuery) -> Result<(Vec<ScheduleRecord>, u64), StorageError> {
+        let listed = self.reads.list(query);
+        self.noted(listed)
+    }
+
+    fn due(&mut self, now: Timestamp, limit: usize) -> Result<Vec<ScheduleId>, StorageError> {
+        let rows = self.locking(SCHEDULES_DUE, &[&to_column(now.as_millis()), &to_column(limit as u64)])?;
+        rows.iter().map(|row| Ok(row.try_get::<_, Id>(0)?.schedule())).collect()
+    }
+
+    fn next_due(&mut self, now: Timestamp) -> Result<Option<Timestamp>, StorageError> {
+        let next = ScheduleReads::next_due(&mut self.reads, now);
+        self.noted(next)
+    }
+
+    fn last_id(&mut self) -> Result<Option<ScheduleId>, StorageError> {
+        let last = ScheduleReads::last_id(&mut self.reads);
+        self.noted(last)
+    }
+}
+
+impl Storage for PostgresStorage {
+    fn commit(&mut self, writes: &[RunWrite<'_>], schedules: &[ScheduleWrite<'_>]) -> Result<(), StorageError> {
+        let (counted, note) = (std::mem::take(&mut self.counted), self.note.take());
+        if self.spoilt.is_some() {
+            return self.settle();
+        }
+        let batch = Batch::new(writes, schedules, counted, note)?;
+        let (sent, answered) = (Cell::new(false), Cell::new(false));
+        let stored = self.link().once(async |session| {
+            let statements = batch.prepare(session).await?;
+            let begin = !std::mem::replace(&mut session.in_transaction, false);
+            sent.set(true);
+            let stored = batch.send(&session.client, &statements, begin).await;
+            answered.set(true);
+            stored
+        });
+        match stored {
+            Err(StorageError::Unreachable(reason)) if sent.get() && !answered.get() => {
+                Err(StorageError::Unknown(reason))
+            }
+            stored => stored.map_err(StorageError::while_writing),
+        }
+    }
+
+    fn due(&mut self, now: Timestamp, limit: usize) -> Result<Vec<RunId>, StorageError> {
+        let rows = self.locking(DUE, &[&to_column(now.as_millis()), &to_column(limit as u64)])?;
+        rows.iter().map(|row| Ok(row.try_get::<_, Id>(0)?.run())).collect()
+    }
+
+    fn next_due(&mut self, now: Timestamp) -> Result<Option<Timestamp>, StorageError> {
+        let next = self.link().ask(async |session| {
+            let select = session.prepare("SELECT due_at FROM runs WHERE due_at > $1 ORDER BY due_at LIMIT 1").await?;
+            let row = session.client.query_opt(&select, &[&to_column(now.as_millis())]).await?;
+            row.map(|row| row.try_get::<_, i64>(0)).transpose()
+        });
+        Ok(self.noted(next)?.filter(|due| *due != i64::MAX).map(to_timestamp))
+    }
+
+    fn ready(&mut self, query: &ReadyQuery<'_>, limit: usize) -> Result<Vec<RunId>, StorageError> {
+        let sources: Vec<&str> = query.workflows.iter().map(|workflow| workflow.source.as_str()).collect();
+        let names: Vec<&str> = query.workflows.iter().map(|workflow| workflow.name.as_str()).collect();
+        let versions: Vec<&str> = query.workflows.iter().map(|workflow| workflow.version.as_str()).collect();
+        let pools: Vec<&str> = match query.pools {
+            [] => vec![""],
+            pools => pools.iter().map(Name::as_str).collect(),
+        };
+        let limit_column = to_column(limit as u64);
+        let key: [&(dyn ToSql + Sync); 6] =
+            [&query.namespace.as_str(), &sources, &names, &versions, &pools, &limit_column];
+        let mut found: Vec<(i64, RunId)> = Vec::new();
+        for row in self.locking(READY, &key)? {
+            found.push((row.try_get(0)?, row.try_get::<_, Id>(1)?.run()));
+        }
+        found.sort_unstable();
+        found.dedup();
+        Ok(found.into_iter().take(limit).map(|(_, id)| id).collect())
+    }
+
+    fn slots(&mut self, namespace: &Name, key: &str) -> Result<Vec<Slot>, StorageError> {
+        let rows = self.link().ask(async |session| {
+            let select = session.prepare(SLOTS).await?;
+            session.client.query(&select, &[&namespace.as_str(), &key]).await
+        });
+        let (mut slots, mut fence) = (Vec::new(), 0);
+        for row in self.noted(rows)? {
+            match row.try_get::<_, Option<Id>>(0)? {
+                Some(id) => slots.push(Slot { run: id.run(), held_back: row.try_get(1)? }),
+                None => fence = row.try_get(2)?,
+            }
+        }
+        // The first count decides: what changed between two of them is a conflict.
+        self.counted.entry((namespace.as_str().to_owned(), key.to_owned())).or_insert(fence);
+        Ok(slots)
+    }
+
+    fn last_id(&mut self) -> Result<Option<RunId>, StorageError> {
+        self.link().ask(async |session| {
+            let select = session.prepare("SELECT id FROM runs ORDER BY id DESC LIMIT 1").await?;
+            let row = session.client.query_opt(&select, &[]).await?;
+            row.map(|row| Ok(row.try_get::<_, Id>(0)?.run())).transpose()
+        })
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn tell_others(&mut self, note: String) {
+        self.note = Some(note);
+    }
+
+    fn settle(&mut self) -> Result<(), StorageError> {
+        (self.counted, self.note) = (HashMap::new(), None);
+        let spoilt = self.spoilt.take();
+        // On a new connection there is nothing to roll back.
+        let settled = self.link().settle();
+        match spoilt {
+            Some(error) => Err(error),
+            None => settled,
+        }
+    }
+}
