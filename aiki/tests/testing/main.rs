@@ -11,6 +11,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What a failing assertion says.
 pub(crate) fn said(assertion: impl FnOnce()) -> String {
-    let panic = catch_unwind(AssertUnwindSafe(assertion)).expect_err("the assertion should fail");
+    let panic = catch_unwind(AssertUnwindSafe(assertion)).unwrap_err();
     panic.downcast_ref::<String>().cloned().unwrap_or_else(|| (*panic.downcast_ref::<&str>().unwrap()).to_owned())
 }
