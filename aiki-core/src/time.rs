@@ -66,9 +66,22 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
+/// ISO 8601 in UTC, such as `2026-03-01T00:00:00.000Z`.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ms", self.0)
+        let (days, ms) = (self.0 / 86_400_000, self.0 % 86_400_000);
+        // Years begin in March here, so that a leap day is the last of its year; eras of 400 years repeat.
+        let shifted = days + 719_468;
+        let (era, day) = (shifted / 146_097, shifted % 146_097);
+        let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+        let day = day - (365 * year + year / 4 - year / 100);
+        let month = (5 * day + 2) / 153;
+        let day = day - (153 * month + 2) / 5 + 1;
+        let month = if month < 10 { month + 3 } else { month - 9 };
+        let year = era * 400 + year + u64::from(month <= 2);
+        let (seconds, ms) = (ms / 1_000, ms % 1_000);
+        let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+        write!(f, "{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}.{ms:03}Z")
     }
 }
 
@@ -135,6 +148,12 @@ pub mod optional_millis {
 pub trait Clock: Send + Sync + 'static {
     /// The current time.
     fn now(&self) -> Timestamp;
+
+    /// Whether the clock and the runtime's timers go by the same time. Where they do not, because a clock
+    /// may be set, long waits look at the clock again every few seconds.
+    fn keeps_timers(&self) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]
@@ -155,6 +174,18 @@ mod tests {
         assert_eq!((read("7.0"), read("7.25"), read("1e300")), (Some(7), Some(8), Some(u64::MAX)));
         assert_eq!((read("-1"), read("-0.5"), read("\"7\""), read("null")), (None, None, None, None));
         assert_eq!(read("18446744073709551615"), Some(u64::MAX));
+    }
+
+    #[test]
+    fn a_time_reads_as_iso_8601_on_leap_days_and_at_both_ends() {
+        let at = |ms| Timestamp::from_millis(ms).to_string();
+        assert_eq!(at(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(at(1_772_323_200_000), "2026-03-01T00:00:00.000Z");
+        assert_eq!(at(951_827_696_789), "2000-02-29T12:34:56.789Z");
+        assert_eq!(at(951_868_800_000), "2000-03-01T00:00:00.000Z");
+        assert_eq!(at(4_107_542_399_999), "2100-02-28T23:59:59.999Z");
+        assert_eq!(at(4_107_542_400_000), "2100-03-01T00:00:00.000Z");
+        assert!(Timestamp::MAX.to_string().starts_with("584556019-"));
     }
 
     #[test]

@@ -76,7 +76,8 @@ impl Timer {
             if earliest == u64::MAX {
                 rearmed.await;
             } else {
-                let until = Duration::from_millis(earliest - now).min(LONGEST_SLEEP);
+                let until = Duration::from_millis(earliest - now);
+                let until = if clock.keeps_timers() { until } else { until.min(LONGEST_SLEEP) };
                 // Either way the loop looks again.
                 let _ = tokio::time::timeout(until, rearmed).await;
             }

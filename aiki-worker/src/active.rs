@@ -10,6 +10,7 @@ use std::time::Duration;
 use aiki_core::server_client::ClaimRef;
 use aiki_core::subscriber::Receipt;
 use aiki_core::{ExecutionScope, RunId, Timestamp, WorkflowKey};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::session::Session;
@@ -139,11 +140,12 @@ pub(crate) struct Begun {
 pub(crate) struct ActiveRuns {
     pub(crate) ticks: Ticks,
     runs: Mutex<BTreeMap<RunId, Arc<Active>>>,
+    busy: watch::Sender<bool>,
 }
 
 impl ActiveRuns {
     pub(crate) fn new() -> Self {
-        Self { ticks: Ticks::new(), runs: Mutex::default() }
+        Self { ticks: Ticks::new(), runs: Mutex::default(), busy: watch::Sender::new(false) }
     }
 
     pub(crate) fn begin(&self, begun: Begun) -> Arc<Active> {
@@ -159,11 +161,26 @@ impl ActiveRuns {
             confirmed: AtomicU64::new(self.ticks.at(begun.claim_sent)),
         });
         self.lock().insert(active.claim.run, active.clone());
+        self.tell_busy();
         active
     }
 
     pub(crate) fn end(&self, run: RunId) -> Option<Arc<Active>> {
-        self.lock().remove(&run)
+        let ended = self.lock().remove(&run);
+        self.tell_busy();
+        ended
+    }
+
+    /// Whether anything is executed, now and from now on.
+    pub(crate) fn busy(&self) -> watch::Receiver<bool> {
+        self.busy.subscribe()
+    }
+
+    fn tell_busy(&self) {
+        self.busy.send_if_modified(|told| {
+            let busy = !self.lock().is_empty();
+            std::mem::replace(told, busy) != busy
+        });
     }
 
     pub(crate) fn get(&self, run: RunId) -> Option<Arc<Active>> {

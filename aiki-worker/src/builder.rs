@@ -10,7 +10,7 @@ use aiki_core::name::Name;
 use aiki_core::payload::DEFAULT_PAYLOAD_LIMIT;
 use aiki_core::replay::MachineConfig;
 use aiki_core::time::ceil_millis;
-use aiki_core::{Client, Clock, SubscriberFactory, WorkflowExecutor};
+use aiki_core::{Client, Clock, SubscriberFactory, TaskInterceptor, WorkflowExecutor};
 use aiki_runtime::{Entropy, SystemClock, SystemEntropy};
 use tokio::sync::watch;
 
@@ -45,7 +45,9 @@ pub struct WorkerBuilder {
     entropy: Arc<dyn Entropy>,
     payload_limit: usize,
     decorators: Vec<Decorator>,
+    interceptor: Option<Arc<dyn TaskInterceptor>>,
     heartbeat_on_runtime: bool,
+    quiet: bool,
     fail_foreign_waits: bool,
     task_limits: HashMap<String, Limit>,
     workflow_limits: HashMap<String, Limit>,
@@ -64,7 +66,9 @@ impl WorkerBuilder {
             entropy: Arc::new(SystemEntropy),
             payload_limit: DEFAULT_PAYLOAD_LIMIT,
             decorators: Vec::new(),
+            interceptor: None,
             heartbeat_on_runtime: false,
+            quiet: false,
             fail_foreign_waits: false,
             task_limits: HashMap::new(),
             workflow_limits: HashMap::new(),
@@ -163,6 +167,22 @@ impl WorkerBuilder {
         self
     }
 
+    /// Stands between the calls of tasks and their bodies, attempt by attempt: to watch them, or to answer
+    /// in their place. The last call counts.
+    pub fn task_interceptor(mut self, interceptor: Arc<dyn TaskInterceptor>) -> Self {
+        self.interceptor = Some(interceptor);
+        self
+    }
+
+    /// Sets no timers of its own: none while the worker executes nothing, and otherwise only those that keep
+    /// its claims, which run as with [`heartbeat_on_runtime`](Self::heartbeat_on_runtime). For tests with
+    /// virtual time, which stops at every timer. The worker's [health](Worker::health) then says nothing, and
+    /// the server forgets what an idle worker serves.
+    pub fn quiet(mut self, quiet: bool) -> Self {
+        self.quiet = quiet;
+        self
+    }
+
     /// Runs the heartbeats on the worker's own runtime instead of a thread of their own: for tests
     /// with virtual time. A handler that blocks the runtime then costs its claim.
     pub fn heartbeat_on_runtime(mut self, on_runtime: bool) -> Self {
@@ -239,7 +259,8 @@ impl WorkerBuilder {
             heartbeat: effective_heartbeat(configured_heartbeat, lease),
             configured_heartbeat,
             graceful: self.config.graceful_shutdown_timeout(),
-            heartbeat_on_runtime: self.heartbeat_on_runtime,
+            heartbeat_on_runtime: self.heartbeat_on_runtime || self.quiet,
+            quiet: self.quiet,
             readiness_limit: self.readiness_limit,
         };
         let limits = Limits::new(self.task_limits);
@@ -258,6 +279,7 @@ impl WorkerBuilder {
             machine: MachineConfig { payload_limit: self.payload_limit, ..MachineConfig::default() },
             fail_foreign_waits: self.fail_foreign_waits,
             gate,
+            interceptor: self.interceptor,
             turns,
             lost_clean_up: after_loss(lease),
             meter: meter.clone(),

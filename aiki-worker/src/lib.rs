@@ -89,4 +89,4 @@ pub use measure::describe_metrics;
 pub use registry::RegistryHandle;
 pub use report::StopReport;
 pub use status::{ActiveRun, Totals, WorkerPhase, WorkerStatus};
-pub use worker::Worker;
+pub use worker::{RunningWorker, Worker};

@@ -8,6 +8,7 @@ use aiki_core::name::Name;
 use aiki_core::{Client, Clock, ServerClient, SubscriberFactory, WorkflowExecutor};
 use aiki_runtime::Entropy;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::active::ActiveRuns;
 use crate::backup::Route;
@@ -35,6 +36,8 @@ pub(crate) struct Settings {
     pub(crate) configured_heartbeat: Duration,
     pub(crate) graceful: Duration,
     pub(crate) heartbeat_on_runtime: bool,
+    /// No timers but those that keep claims.
+    pub(crate) quiet: bool,
     /// How old a proof of consuming may be.
     pub(crate) readiness_limit: Duration,
 }
@@ -130,6 +133,23 @@ impl Worker {
         }
     }
 
+    /// Begins to work in the background, on the current tokio runtime.
+    ///
+    /// ```no_run
+    /// # async fn example(worker: aiki_worker::Worker) -> Result<(), aiki_worker::WorkerError> {
+    /// let running = worker.spawn();
+    /// // ... until it is time to go:
+    /// println!("{}", running.stop().await?);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn spawn(&self) -> RunningWorker {
+        let worker = self.clone();
+        RunningWorker { worker: self.clone(), task: tokio::spawn(async move { worker.start().await }) }
+    }
+
     /// Stops: takes nothing new, waits for running runs up to the graceful timeout, then cuts short
     /// and gives back what is left. The bodies of tasks that are cut short are told through
     /// [`TaskContext::cancellation`](aiki_core::TaskContext::cancellation) and may clean up for 400 ms;
@@ -218,6 +238,43 @@ impl fmt::Debug for Worker {
             .field("name", &self.shared.name)
             .field("phase", &self.shared.lifecycle.phase())
             .finish_non_exhaustive()
+    }
+}
+
+/// A worker that was [spawned](Worker::spawn). Dropping this leaves it at work.
+#[derive(Debug)]
+#[must_use = "it says how the worker ended: keep it, and stop the worker through it"]
+pub struct RunningWorker {
+    worker: Worker,
+    task: JoinHandle<Result<StopReport, WorkerError>>,
+}
+
+impl RunningWorker {
+    /// The worker.
+    pub fn worker(&self) -> &Worker {
+        &self.worker
+    }
+
+    /// Stops the worker as [`Worker::stop`] does, and says how it ended.
+    ///
+    /// # Errors
+    /// As [`Worker::start`].
+    pub async fn stop(self) -> Result<StopReport, WorkerError> {
+        self.worker.stop().await;
+        self.ended().await
+    }
+
+    /// Ends the worker's future: the worker stops in the background, as if [`Worker::start`] had been dropped.
+    pub fn cancel(self) {
+        self.task.abort();
+    }
+
+    /// Waits until the worker has ended, because somebody stopped it or because it had to give up.
+    ///
+    /// # Errors
+    /// As [`Worker::start`].
+    pub async fn ended(self) -> Result<StopReport, WorkerError> {
+        self.task.await.unwrap_or(Err(WorkerError::Crashed))
     }
 }
 

@@ -53,6 +53,7 @@
 //! | host everything here | [`Server`] (feature `embedded`, on by default) |
 //! | let workers elsewhere have the runs | the module `redis` (feature `redis`) |
 //! | see how it goes | [`Worker::health`], [`Worker::status`], metrics (features `metrics` and `prometheus`) |
+//! | test | the module `testing` (feature `testing`) |
 //! | write a transport | [`subscriber`], [`publisher`] and the crate `aiki-conformance` |
 
 #[cfg(feature = "http")]
@@ -77,6 +78,8 @@ pub use aiki_core::*;
 #[cfg(feature = "macros")]
 pub use aiki_macros::{task, workflow};
 pub use aiki_runtime::{Entropy, SeededEntropy, SystemClock, SystemEntropy, VirtualClock};
+#[cfg(feature = "testing")]
+pub use aiki_testing as testing;
 pub use aiki_worker::{
     ConfigError, Limit, StopReport, Unready, Worker, WorkerBuilder, WorkerConfig, WorkerError, WorkerHealth,
     WorkerStatus,
@@ -93,6 +96,11 @@ pub use subscribers::SubscriberTypes;
 #[cfg(all(doctest, feature = "embedded"))]
 #[doc = include_str!("../../docs/schedules.md")]
 struct Schedules;
+
+/// The program in the page about testing runs.
+#[cfg(all(doctest, feature = "testing", feature = "macros"))]
+#[doc = include_str!("../../docs/testing.md")]
+struct Testing;
 
 /// The README's program compiles.
 #[cfg(doctest)]

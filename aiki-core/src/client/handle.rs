@@ -18,11 +18,34 @@ use crate::payload::{Payload, PayloadError};
 use crate::run::export::RunExport;
 use crate::run::plan::{DEADLINE_EXCEEDED, RunCommand};
 use crate::run::record::TransitionRecord;
-use crate::run::{RunRecord, RunState};
+use crate::run::{RunRecord, RunState, RunStatus};
 use crate::server_client::{RunView, ServerError};
 
 /// One long poll lasts at most this long; `wait` then asks again.
 const LONG_POLL: Duration = Duration::from_secs(30);
+
+/// The pauses between two looks at a run that is to be in some state.
+const FIRST_LOOK: Duration = Duration::from_millis(10);
+const LONGEST_LOOK: Duration = Duration::from_millis(500);
+
+/// A run did not come to be in the state that was waited for.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum WaitUntilError {
+    /// It took too long.
+    #[error("the run is {status} after {timeout:?}, and not as it was waited for")]
+    Elapsed {
+        /// How long it was waited for.
+        timeout: Duration,
+        /// Where the run stands.
+        status: RunStatus,
+    },
+    /// The run has ended in another state.
+    #[error("the run is {0}, and will never be as it was waited for")]
+    Ended(RunStatus),
+    /// The server could not be asked.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+}
 
 /// Why a run has no result.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -88,6 +111,45 @@ impl<O, E> RunHandle<O, E> {
     /// [`ServerError`] when the server cannot be asked.
     pub async fn state(&self) -> Result<RunState, ServerError> {
         Ok(self.client.server().await_run(self.id, Duration::ZERO).await?.state)
+    }
+
+    /// Waits until the run is in a state that is `wanted`, at most for about `timeout`; answers that state.
+    /// A state that lasts only for a moment may be missed: the run is looked at every 10 ms at first, every
+    /// 500 ms later. Cancel-safe.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use aiki_core::{Failure, RunHandle, RunState};
+    /// # async fn example(handle: RunHandle<(), Failure>) -> Result<(), Box<dyn std::error::Error>> {
+    /// handle.wait_until(|state| matches!(state, RunState::Sleeping { .. }), Duration::from_secs(10)).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`WaitUntilError`] when the run is not there in time, when it has ended otherwise, and when the server
+    /// cannot be asked.
+    pub async fn wait_until(
+        &self,
+        wanted: impl Fn(&RunState) -> bool + Send,
+        timeout: Duration,
+    ) -> Result<RunState, WaitUntilError> {
+        let (mut pause, mut left) = (FIRST_LOOK, timeout);
+        let mut state = self.state().await?;
+        loop {
+            if wanted(&state) {
+                return Ok(state);
+            }
+            if state.is_terminal() {
+                return Err(WaitUntilError::Ended(state.status()));
+            }
+            if left.is_zero() {
+                return Err(WaitUntilError::Elapsed { timeout, status: state.status() });
+            }
+            // The server tells the time: a wait for the end that is in vain.
+            let wait = pause.min(left);
+            state = self.client.server().await_run(self.id, wait).await?.state;
+            (pause, left) = ((pause * 2).min(LONGEST_LOOK), left - wait);
+        }
     }
 
     /// The whole run: tasks, sleeps, attempts.

@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use event::{SendEventError, SendRunEvent};
-pub use handle::{RunError, RunHandle};
+pub use handle::{RunError, RunHandle, WaitUntilError};
 pub use listing::RunList;
 pub use schedule::{Schedule, ScheduleError, ScheduleHandle};
 pub use start::{StartError, StartRun};

@@ -15,6 +15,6 @@ pub use run::Run;
 pub use shared::HistorySize;
 pub(crate) use shared::{About, Shared};
 pub use sleep::{Sleep, Slept};
-pub(crate) use task::{TaskBody, panicked};
+pub(crate) use task::{BoxFuture, TaskBody, panicked};
 pub use task::{TaskContext, TaskFuture};
 pub use wait::{Elapsed, EventWait, EventWithin};

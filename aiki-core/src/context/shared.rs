@@ -6,6 +6,7 @@ use std::task::Waker;
 use crate::cancel::CancellationToken;
 use crate::gate::TaskGate;
 use crate::id::RunId;
+use crate::intercept::TaskInterceptor;
 use crate::name::WorkflowKey;
 use crate::replay::{RunMachine, StepId};
 use crate::time::{Clock, Timestamp};
@@ -20,6 +21,7 @@ pub(crate) struct About {
     pub(crate) deadline: Option<Timestamp>,
     pub(crate) trace: Option<TraceParent>,
     pub(crate) gate: Option<Arc<dyn TaskGate>>,
+    pub(crate) interceptor: Option<Arc<dyn TaskInterceptor>>,
     pub(crate) history: HistorySize,
     pub(crate) events: Arc<[String]>,
 }
@@ -52,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) deadline: Option<Timestamp>,
     pub(crate) trace: Option<TraceParent>,
     pub(crate) gate: Option<Arc<dyn TaskGate>>,
+    pub(crate) interceptor: Option<Arc<dyn TaskInterceptor>>,
     pub(crate) history: HistorySize,
     pub(crate) events: Arc<[String]>,
     state: Mutex<State>,
@@ -64,7 +67,7 @@ pub(crate) struct State {
 
 impl Shared {
     pub(crate) fn new(about: About, clock: Arc<dyn Clock>, machine: RunMachine) -> Self {
-        let About { id, workflow, attempt, reference_id, deadline, trace, gate, history, events } = about;
+        let About { id, workflow, attempt, reference_id, deadline, trace, gate, interceptor, history, events } = about;
         Self {
             id,
             workflow,
@@ -73,6 +76,7 @@ impl Shared {
             deadline,
             trace,
             gate,
+            interceptor,
             history,
             events,
             clock,

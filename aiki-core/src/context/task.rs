@@ -19,6 +19,7 @@ use crate::failure::{ErrorObject, FailedTask, Failure, HandlerError, TaskError};
 use crate::gate::TaskTurn;
 use crate::hash::input_hash;
 use crate::id::{RunId, TaskId};
+use crate::intercept::TaskAttempt;
 use crate::payload::{Payload, PayloadError};
 use crate::replay::{StepId, StepOutcome, StepPoll, TaskCall, TaskLimits};
 use crate::retry::RetryStrategy;
@@ -192,7 +193,14 @@ impl<'run, O, E> TaskFuture<'run, O, E> {
             self.shared.lock().machine.begin_attempt(step, now);
         }
         let (body, input) = (self.body.clone(), self.input.clone());
-        let future = match catch_unwind(AssertUnwindSafe(|| body(context, input))) {
+        let begin = || match &self.shared.interceptor {
+            None => body(context, input),
+            Some(interceptor) => {
+                let (workflow, name) = (self.shared.workflow.clone(), self.name.clone());
+                interceptor.attempt(TaskAttempt { workflow, name, context, input, body })
+            }
+        };
+        let future = match catch_unwind(AssertUnwindSafe(begin)) {
             Ok(future) => future,
             Err(panic) => {
                 let failure = Failure::from_object(panicked(panic.as_ref()));

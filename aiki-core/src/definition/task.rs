@@ -192,6 +192,17 @@ impl<I, O, E> Task<I, O, E> {
         (self.handler)(cx, input).await
     }
 
+    /// What an attempt that ends with `error` is taken for, by [`retry_if`](Self::retry_if) and by what the
+    /// error says itself: for a [`TaskInterceptor`](crate::TaskInterceptor) that fails in the body's place.
+    pub fn failure_of(&self, error: E) -> Failure
+    where
+        E: HandlerError,
+    {
+        let give_up = self.retry_if.as_ref().is_some_and(|retryable| !retryable(&error));
+        let failure = error.into_failure();
+        if give_up { failure.never_retry() } else { failure }
+    }
+
     /// The task's name.
     pub fn name(&self) -> &str {
         &self.name

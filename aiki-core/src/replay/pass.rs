@@ -11,6 +11,8 @@ use crate::context::{About, HistorySize, Run, Shared};
 use crate::definition::{HandlerFuture, RegisteredWorkflow};
 use crate::failure::Failure;
 use crate::gate::TaskGate;
+use crate::id::TaskId;
+use crate::intercept::TaskInterceptor;
 use crate::report::{Report, ReportReceipt};
 use crate::run::record::Signal;
 use crate::server_client::ClaimedRun;
@@ -63,6 +65,18 @@ impl Pass {
         config: MachineConfig,
         gate: Option<Arc<dyn TaskGate>>,
     ) -> Self {
+        Self::intercepted(claim, workflow, clock, config, gate, None)
+    }
+
+    /// The same with somebody between the calls of tasks and their bodies.
+    pub fn intercepted(
+        claim: ClaimedRun,
+        workflow: &RegisteredWorkflow,
+        clock: Arc<dyn Clock>,
+        config: MachineConfig,
+        gate: Option<Arc<dyn TaskGate>>,
+        interceptor: Option<Arc<dyn TaskInterceptor>>,
+    ) -> Self {
         let ClaimedRun { mut record, epoch, history_limit, .. } = claim;
         let input = record.input.take();
         let about = About {
@@ -73,6 +87,7 @@ impl Pass {
             trace: record.trace.clone(),
             deadline: record.deadline,
             gate,
+            interceptor,
             history: HistorySize { entries: record.history_len, limit: history_limit },
             events: workflow.events().clone(),
         };
@@ -193,6 +208,12 @@ impl Pass {
     /// How long the run's history is, and how long it may become.
     pub fn history(&self) -> HistorySize {
         self.shared.history
+    }
+
+    /// The recorded tasks, by id, and children, by ordinal, of the present attempt that the handler has not
+    /// asked for.
+    pub fn not_asked_for(&self) -> (Vec<TaskId>, Vec<u32>) {
+        self.shared.lock().machine.not_asked_for()
     }
 
     /// Where the handler made its last durable call.

@@ -109,7 +109,8 @@ impl Dispatcher {
             let wait = self.launch(control);
             self.launch_errand();
             self.tick(control);
-            let next_tick = Instant::now() + TICK;
+            let next_tick = (!self.shared.settings.quiet).then(|| Instant::now() + TICK);
+            let next = [wait, next_tick].into_iter().flatten().min();
             tokio::select! {
                 biased;
                 changed = self.control.changed() => {
@@ -125,7 +126,7 @@ impl Dispatcher {
                 }
                 event = intake::next(&mut self.intake), if self.intake.is_some() => self.arrived(event)?,
                 handed_back = next_errand(&mut self.errand), if self.errand.is_some() => self.settled(handed_back),
-                () = sleep_until(wait.map_or(next_tick, |wait| wait.min(next_tick))) => {}
+                () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
             }
         }
     }

@@ -248,7 +248,8 @@ impl Waiting {
         {
             return Some(at);
         }
-        let due = until.map(|until| Instant::now() + until.since(executor.clock.now()).min(LONGEST_NAP));
+        let nap = |nap: Duration| if executor.clock.keeps_timers() { nap } else { nap.min(LONGEST_NAP) };
+        let due = until.map(|until| Instant::now() + nap(until.since(executor.clock.now())));
         let warn = self.stuck_since.filter(|_| watched).map(|since| since + FOREIGN_WAIT);
         let at = match (due, warn) {
             (Some(due), Some(warn)) => due.min(warn),

@@ -13,7 +13,7 @@ use std::time::Duration;
 use aiki_core::gate::TaskGate;
 use aiki_core::replay::{Close, MachineConfig, Pass};
 use aiki_core::server_client::ClaimedRun;
-use aiki_core::{Clock, ExecutionScope, Outcome, ServerClient, WorkflowExecutor};
+use aiki_core::{Clock, ExecutionScope, Outcome, ServerClient, TaskInterceptor, WorkflowExecutor};
 use aiki_runtime::Entropy;
 use async_trait::async_trait;
 
@@ -38,6 +38,7 @@ pub(crate) struct ReplayExecutor {
     pub(crate) fail_foreign_waits: bool,
     /// Limits on the tasks of this worker.
     pub(crate) gate: Option<Arc<dyn TaskGate>>,
+    pub(crate) interceptor: Option<Arc<dyn TaskInterceptor>>,
     /// Limits on the runs of this worker, by the name of their workflow.
     pub(crate) turns: Limits,
     /// How long bodies may clean up after the claim was lost.
@@ -70,8 +71,8 @@ impl WorkflowExecutor for ReplayExecutor {
         let pass = handler.surround(claim.record.seen.is_some(), {
             let clock = clock.clone();
             let machine = self.machine;
-            let gate = self.gate.clone();
-            move || Pass::gated(claim, &workflow, clock, machine, gate)
+            let (gate, interceptor) = (self.gate.clone(), self.interceptor.clone());
+            move || Pass::intercepted(claim, &workflow, clock, machine, gate, interceptor)
         });
         let history = pass.history();
         if history.is_nearly_full() {

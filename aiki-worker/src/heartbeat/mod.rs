@@ -71,11 +71,31 @@ async fn beat(shared: Arc<Shared>, stop: CancellationToken) {
     tokio::select! {
         biased;
         () = stop.cancelled() => {}
-        _ = async { tokio::join!(
-            leases::keep(&shared),
-            deliveries::keep(&shared),
-            news::keep(&shared),
-            watchdog::watch(&shared)
-        ) } => {}
+        () = async {
+            if shared.settings.quiet {
+                while_busy(&shared).await;
+            } else {
+                keep(&shared).await;
+            }
+        } => {}
+    }
+}
+
+async fn keep(shared: &Shared) {
+    tokio::join!(keep_claims(shared), watchdog::watch(shared));
+}
+
+async fn keep_claims(shared: &Shared) {
+    tokio::join!(leases::keep(shared), deliveries::keep(shared), news::keep(shared));
+}
+
+/// Keeps up nothing while nothing is held. The first heartbeat after that is soon enough: the claim is new.
+async fn while_busy(shared: &Shared) {
+    let mut busy = shared.active.busy();
+    while busy.wait_for(|busy| *busy).await.is_ok() {
+        tokio::select! {
+            () = keep_claims(shared) => {}
+            _ = busy.wait_for(|busy| !*busy) => {}
+        }
     }
 }

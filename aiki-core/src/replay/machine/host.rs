@@ -264,6 +264,13 @@ impl RunMachine {
         self.silent
     }
 
+    /// The recorded tasks and children of the present attempt that the handler has not asked for, each kind in
+    /// the order in which they began.
+    pub fn not_asked_for(&self) -> (Vec<TaskId>, Vec<u32>) {
+        let tasks = self.recorded.tasks_left().into_iter().map(|task| task.id).collect();
+        (tasks, self.recorded.children_left().into_iter().map(|child| child.ordinal).collect())
+    }
+
     /// Whether the handler should still be polled.
     pub fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Replaying | Phase::Live)

@@ -1,0 +1,278 @@
+//! The way to the server, as a caller or a worker of an environment has it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aiki_core::listing::{
+    RunFilter, RunPage, RunPageRequest, StatusCounts, VersionsPage, VersionsQuery, WorkflowFilter, WorkflowsPage,
+    WorkflowsQuery,
+};
+use aiki_core::name::{Name, WorkflowKey};
+use aiki_core::run::RunStatus;
+use aiki_core::run::export::RunExport;
+use aiki_core::run::plan::{CreateRun, RunCommand};
+use aiki_core::run::record::{Signal, TransitionRecord};
+use aiki_core::schedule::{ActivateSchedule, ScheduleFilter, ScheduleId, SchedulePage, ScheduleRecord, ScheduleStatus};
+use aiki_core::server_client::{
+    ChildRun, ClaimOutcome, ClaimReady, ClaimRef, ClaimRuns, ClaimStatus, ClaimedRun, CreatedRun, RunView, SendEvent,
+    SetTaskResult, WorkerInfo, WorkerServes,
+};
+use aiki_core::{Report, ReportReceipt, RunId, RunRecord, ServerClient, ServerError};
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use crate::broker::Broker;
+use crate::crash::{Fate, Switch};
+use crate::waits;
+
+/// Who waits so long waits for the end of a run, and not just for a moment.
+const FOR_THE_END: Duration = Duration::from_secs(30);
+/// While a run is waited for, so many reports may be written: a run that goes round in circles, or one that
+/// never ends while a schedule starts others, must not keep its test for ever.
+pub(crate) const REPORTS: u64 = 20_000;
+/// Those who wait look at the number of reports after so many.
+const LOOK: u64 = 100;
+/// A run that nobody serves is given up after this time: the server announces it again and again until then.
+const UNSERVED: Duration = Duration::from_secs(86_400);
+/// Workers wait for news for so long at a time: every end of a wait is a moment at which virtual time stops.
+const NEWS: Duration = Duration::from_secs(365 * 86_400);
+/// A lease that is stolen lasts so long.
+const STOLEN: Duration = Duration::from_millis(1);
+
+/// Whose way it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Side {
+    /// Waits for the end of a run at most so long, in virtual time, and for so many reports.
+    Caller(Duration, u64),
+    Worker,
+}
+
+#[derive(Clone)]
+pub(crate) struct Link {
+    pub(crate) inner: Arc<dyn ServerClient>,
+    pub(crate) side: Side,
+    pub(crate) broker: Broker,
+    pub(crate) switch: Switch,
+    /// How many reports were written.
+    pub(crate) reports: watch::Sender<u64>,
+}
+
+impl Link {
+    fn lease(&self, asked: Duration) -> Duration {
+        let stolen = self.broker.trouble().is_some_and(|trouble| trouble.steals());
+        if stolen { STOLEN } else { asked }
+    }
+
+    fn count_report(&self) {
+        self.reports.send_if_modified(|reports| {
+            *reports += 1;
+            reports.is_multiple_of(LOOK)
+        });
+    }
+
+    /// Waits until the run has ended, or says what it waits for.
+    async fn await_end(&self, run: RunId, patience: Duration, limit: u64) -> Result<RunView, ServerError> {
+        let mut reports = self.reports.subscribe();
+        let end = *reports.borrow() + limit;
+        let why = tokio::select! {
+            waited = self.await_served(run, patience) => {
+                let (view, waited) = waited?;
+                if view.state.is_terminal() {
+                    return Ok(view);
+                }
+                format!("after {} days of virtual time", waited.as_secs() / 86_400)
+            }
+            _ = reports.wait_for(|reports| *reports >= end) => format!("after {limit} reports of the workers"),
+        };
+        let record = self.inner.get_run(run).await?;
+        let unserved = self.inner.await_run(run, Duration::ZERO).await?.unserved;
+        let waits = waits::describe(&record, unserved);
+        Err(ServerError::IllegalTransition(format!("run {run} of {} has not ended {why}: {waits}", record.workflow)))
+    }
+}
+
+impl Link {
+    /// Waits for the end, or until it is no use; answers how long that was at most.
+    async fn await_served(&self, run: RunId, patience: Duration) -> Result<(RunView, Duration), ServerError> {
+        let first = patience.min(UNSERVED);
+        let view = self.inner.await_run(run, first).await?;
+        if view.state.is_terminal() || view.unserved {
+            return Ok((view, first));
+        }
+        Ok((self.inner.await_run(run, patience - first).await?, patience))
+    }
+}
+
+#[async_trait]
+impl ServerClient for Link {
+    fn namespace(&self) -> &Name {
+        self.inner.namespace()
+    }
+
+    async fn await_run(&self, run: RunId, timeout: Duration) -> Result<RunView, ServerError> {
+        match self.side {
+            Side::Caller(patience, reports) if timeout >= FOR_THE_END => self.await_end(run, patience, reports).await,
+            _ => self.inner.await_run(run, timeout).await,
+        }
+    }
+
+    async fn claim_runs(&self, request: ClaimRuns) -> Result<Vec<ClaimOutcome>, ServerError> {
+        // Each claim by its own chance, the answers in the order of the request.
+        let leases: Vec<_> = request.runs.iter().map(|_| self.lease(request.lease)).collect();
+        if !leases.contains(&STOLEN) {
+            return self.inner.claim_runs(request).await;
+        }
+        let mut outcomes = Vec::with_capacity(leases.len());
+        for (run, lease) in request.runs.into_iter().zip(leases) {
+            let worker = request.worker.clone();
+            outcomes.extend(self.inner.claim_runs(ClaimRuns { worker, runs: vec![run], lease }).await?);
+        }
+        Ok(outcomes)
+    }
+
+    async fn claim_ready(&self, request: ClaimReady) -> Result<Vec<ClaimedRun>, ServerError> {
+        let lease = self.lease(request.lease);
+        self.inner.claim_ready(ClaimReady { lease, ..request }).await
+    }
+
+    async fn report(&self, report: Report) -> Result<ReportReceipt, ServerError> {
+        let fate = self.switch.sending(&report);
+        if fate == Fate::Lost {
+            std::future::pending::<()>().await;
+        }
+        let receipt = self.inner.report(report.clone()).await?;
+        self.count_report();
+        self.switch.written(&report, fate);
+        if fate == Fate::DiesUnanswered {
+            std::future::pending::<()>().await;
+        }
+        if self.broker.trouble().is_some_and(|trouble| trouble.loses_answer()) {
+            return Err(ServerError::Unavailable("the answer was lost".into()));
+        }
+        Ok(receipt)
+    }
+
+    // Everything else is as it is.
+
+    async fn create_run(&self, request: CreateRun) -> Result<CreatedRun, ServerError> {
+        self.inner.create_run(request).await
+    }
+
+    async fn get_run(&self, run: RunId) -> Result<RunRecord, ServerError> {
+        self.inner.get_run(run).await
+    }
+
+    async fn get_run_by_reference(&self, workflow: &WorkflowKey, reference: &str) -> Result<RunRecord, ServerError> {
+        self.inner.get_run_by_reference(workflow, reference).await
+    }
+
+    async fn list_transitions(&self, run: RunId) -> Result<Vec<TransitionRecord>, ServerError> {
+        self.inner.list_transitions(run).await
+    }
+
+    async fn list_runs(&self, filter: RunFilter, page: RunPageRequest) -> Result<RunPage, ServerError> {
+        self.inner.list_runs(filter, page).await
+    }
+
+    async fn count_runs(&self, filter: RunFilter) -> Result<u64, ServerError> {
+        self.inner.count_runs(filter).await
+    }
+
+    async fn list_workflows(&self, query: WorkflowsQuery) -> Result<WorkflowsPage, ServerError> {
+        self.inner.list_workflows(query).await
+    }
+
+    async fn list_workflow_versions(&self, query: VersionsQuery) -> Result<VersionsPage, ServerError> {
+        self.inner.list_workflow_versions(query).await
+    }
+
+    async fn run_stats(&self, workflow: Option<WorkflowFilter>) -> Result<StatusCounts, ServerError> {
+        self.inner.run_stats(workflow).await
+    }
+
+    async fn export_run(&self, run: RunId) -> Result<RunExport, ServerError> {
+        self.inner.export_run(run).await
+    }
+
+    async fn cancel_run(&self, run: RunId, explanation: Option<String>) -> Result<(), ServerError> {
+        self.inner.cancel_run(run, explanation).await
+    }
+
+    async fn refresh_runs(
+        &self,
+        worker: &Name,
+        claims: &[ClaimRef],
+        lease: Duration,
+    ) -> Result<Vec<ClaimStatus>, ServerError> {
+        self.inner.refresh_runs(worker, claims, lease).await
+    }
+
+    async fn release_runs(&self, worker: &Name, claims: &[ClaimRef]) -> Result<Vec<ClaimStatus>, ServerError> {
+        self.inner.release_runs(worker, claims).await
+    }
+
+    async fn list_workers(&self) -> Result<Vec<WorkerInfo>, ServerError> {
+        self.inner.list_workers().await
+    }
+
+    async fn send_event(&self, request: SendEvent) -> Result<(), ServerError> {
+        self.inner.send_event(request).await
+    }
+
+    async fn cancel_runs(&self, runs: &[RunId]) -> Result<Vec<RunId>, ServerError> {
+        self.inner.cancel_runs(runs).await
+    }
+
+    async fn command_run(&self, run: RunId, command: RunCommand) -> Result<(), ServerError> {
+        self.inner.command_run(run, command).await
+    }
+
+    async fn set_task_result(&self, request: SetTaskResult) -> Result<(), ServerError> {
+        self.inner.set_task_result(request).await
+    }
+
+    async fn list_child_runs(&self, run: RunId, statuses: &[RunStatus]) -> Result<Vec<ChildRun>, ServerError> {
+        self.inner.list_child_runs(run, statuses).await
+    }
+
+    async fn get_signals(&self, run: RunId, known: u32) -> Result<Vec<Signal>, ServerError> {
+        self.inner.get_signals(run, known).await
+    }
+
+    async fn announce_worker(&self, worker: &Name, serves: WorkerServes) -> Result<(), ServerError> {
+        self.inner.announce_worker(worker, serves).await
+    }
+
+    async fn await_news(&self, worker: &Name, timeout: Duration) -> Result<Vec<RunId>, ServerError> {
+        self.inner.await_news(worker, timeout.max(NEWS)).await
+    }
+
+    async fn activate_schedule(&self, request: ActivateSchedule) -> Result<ScheduleRecord, ServerError> {
+        self.inner.activate_schedule(request).await
+    }
+
+    async fn get_schedule(&self, schedule: ScheduleId) -> Result<ScheduleRecord, ServerError> {
+        self.inner.get_schedule(schedule).await
+    }
+
+    async fn get_schedule_by_reference(&self, reference: &str) -> Result<ScheduleRecord, ServerError> {
+        self.inner.get_schedule_by_reference(reference).await
+    }
+
+    async fn list_schedules(
+        &self,
+        filter: ScheduleFilter,
+        limit: usize,
+        offset: usize,
+    ) -> Result<SchedulePage, ServerError> {
+        self.inner.list_schedules(filter, limit, offset).await
+    }
+
+    async fn set_schedule_status(
+        &self,
+        schedule: ScheduleId,
+        status: ScheduleStatus,
+    ) -> Result<ScheduleRecord, ServerError> {
+        self.inner.set_schedule_status(schedule, status).await
+    }
+}
