@@ -159,6 +159,9 @@ pub struct ClaimedRun {
     pub lease: Duration,
     /// How many entries the run's history may have: beyond, the run fails.
     pub history_limit: u32,
+    /// The server's time when it granted the claim, where it says so: due times are by its clock, and the
+    /// worker's may differ.
+    pub granted_at: Option<Timestamp>,
 }
 
 /// The answer for one run that a worker asked for.

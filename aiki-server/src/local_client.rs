@@ -78,7 +78,8 @@ impl LocalClient {
         match self.fold(&run).await {
             Ok(record) => {
                 let (epoch, history_limit) = (run.head.epoch, self.server.history_limit);
-                Some(ClaimedRun { record, epoch, lease, history_limit })
+                let granted_at = run.head.lease.as_ref().map(|lease| lease.since);
+                Some(ClaimedRun { record, epoch, lease, history_limit, granted_at })
             }
             Err(error) => {
                 let run = run.head.id;

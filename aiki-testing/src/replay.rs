@@ -109,8 +109,13 @@ impl std::error::Error for Divergence {}
 /// [`Divergence`] says at which entry code and record part ways, and how.
 pub fn replay<I, O, E>(workflow: &WorkflowVersion<I, O, E>, export: &RunExport) -> Result<Replayed, Divergence> {
     let record = RunRecord::fold(&export.head, export.history.iter().cloned());
-    let claim =
-        ClaimedRun { record, epoch: export.head.epoch + 1, lease: Duration::from_secs(60), history_limit: u32::MAX };
+    let claim = ClaimedRun {
+        record,
+        epoch: export.head.epoch + 1,
+        lease: Duration::from_secs(60),
+        history_limit: u32::MAX,
+        granted_at: None,
+    };
     let clock = Arc::new(Standing(export.exported_at));
     let (config, nobody) = (MachineConfig::default(), Arc::new(Nobody));
     let pass = Pass::intercepted(claim, &workflow.register(), clock, config, None, Some(nobody));

@@ -139,7 +139,7 @@ impl WorkerBuilder {
         self
     }
 
-    /// What tells the time to handlers. Default: the system's clock.
+    /// What tells the time to handlers, set right by the server's at each claim. Default: the system's clock.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self

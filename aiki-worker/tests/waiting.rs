@@ -209,3 +209,54 @@ async fn many_short_steps_leave_room_for_others() {
     assert_eq!(handle.wait().await.unwrap(), 499_500);
     assert_eq!(worker.stop().await.totals.claimed, 2);
 }
+
+/// A clock that differs from the one of the server.
+struct Wrong {
+    right: Arc<aiki_runtime::VirtualClock>,
+    ahead: Duration,
+    behind: Duration,
+}
+
+impl aiki_core::Clock for Wrong {
+    fn now(&self) -> aiki_core::Timestamp {
+        let now = aiki_core::Clock::now(&*self.right).after(self.ahead);
+        aiki_core::Timestamp::from_millis(now.as_millis() - self.behind.as_millis() as u64)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn waits_last_as_long_as_they_should_on_a_worker_whose_clock_is_wrong() {
+    for (ahead, behind) in [(HOUR, Duration::ZERO), (Duration::ZERO, HOUR)] {
+        let house = House::new().await;
+        let attempts = Arc::new(Mutex::new(Vec::new()));
+        let began = Instant::now();
+        let noted = attempts.clone();
+        let flaky = Task::new("flaky", move |_: TaskContext, (): ()| {
+            let noted = noted.clone();
+            async move {
+                noted.lock().unwrap().push(began.elapsed());
+                if noted.lock().unwrap().len() < 2 { Err(Failure::new("Busy", "not yet")) } else { Ok(()) }
+            }
+        })
+        .retry(aiki_core::RetryStrategy::fixed(2, Duration::from_secs(30)));
+        let workflow = Workflow::new("waits").version("1.0.0", move |run: Run, (): ()| {
+            let flaky = flaky.clone();
+            async move {
+                flaky.start(&run, ()).await?;
+                run.sleep("minute", Duration::from_secs(60)).await;
+                Ok::<_, Failure>(())
+            }
+        });
+        let worker =
+            house.worker("w").clock(Arc::new(Wrong { right: house.clock.clone(), ahead, behind })).build().unwrap();
+        worker.workflow_registry().add(&workflow);
+        start(&worker);
+        workflow.start(&house.client, ()).await.unwrap().wait().await.unwrap();
+        let attempts = attempts.lock().unwrap().clone();
+        let pause = attempts[1] - attempts[0];
+        assert!((Duration::from_secs(30)..Duration::from_secs(32)).contains(&pause), "{pause:?} {ahead:?} {behind:?}");
+        let took = began.elapsed();
+        assert!((Duration::from_secs(90)..Duration::from_secs(94)).contains(&took), "{took:?} {ahead:?} {behind:?}");
+        assert!(worker.status().totals.claimed < 6, "it is not called over and over: {:?}", worker.status());
+    }
+}

@@ -59,7 +59,13 @@ fn recorded(workflow: &WorkflowKey, steps: u32) -> ClaimedRun {
         ordinals: Ordinals { tasks: steps, ..Ordinals::default() },
         history_len: 2 * steps,
     };
-    ClaimedRun { record, epoch: 1, lease: std::time::Duration::from_secs(60), history_limit: u32::MAX }
+    ClaimedRun {
+        record,
+        epoch: 1,
+        lease: std::time::Duration::from_secs(60),
+        history_limit: u32::MAX,
+        granted_at: None,
+    }
 }
 
 fn replay(claim: ClaimedRun, workflow: &aiki::RegisteredWorkflow) -> Close {

@@ -3,8 +3,10 @@
 //! The programs in `src/bin` are what the tests start, kill and start again; this library is what
 //! both share.
 
+pub mod chain;
 pub mod exchange;
 pub mod ledger;
 pub mod pipeline;
 pub mod program;
 pub mod redis;
+pub mod worker_process;

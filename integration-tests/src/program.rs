@@ -91,6 +91,11 @@ impl Program {
         self.address
     }
 
+    /// The process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// What it has logged.
     pub fn log(&self) -> String {
         read(&self.log)

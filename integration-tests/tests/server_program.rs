@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use integration_tests::program::{self, Program, answer, eventually, refused};
 use integration_tests::redis::RedisServer;
+use test_postgres::PostgresServer;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_server-program");
 const GET_STATE: &str = "/api/workflowRun/getStateV1";
@@ -266,6 +267,62 @@ async fn readiness_tells_that_redis_is_away_and_that_it_is_back() {
     assert!(server.get("/metrics").1.contains("aiki_ready 0"));
     redis.restart().await;
     eventually("readiness", || (ready(&server).0 == 200).then_some(()));
+}
+
+#[tokio::test]
+async fn it_serves_on_postgres_and_tells_that_it_is_away_and_back() {
+    let mut postgres = PostgresServer::start().await;
+    let url = postgres.url();
+    let mut server = Program::start(BINARY, &["--database", &url]);
+    let new = r#"{"json":{"name":"w","versionId":"1","inputHash":{"value":"h"}}}"#;
+    let (status, body) = server.ask("POST", "/api/workflowRun/createV1", None, new);
+    assert_eq!(status, 200, "{body}");
+    let created: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    let look = serde_json::json!({"json": {"id": created["json"]["id"]}}).to_string();
+    assert_eq!(server.get("/readyz").0, 200);
+    postgres.crash();
+    let told = eventually("trouble", || {
+        Some(server.get("/readyz")).filter(|(status, body)| *status == 503 && body.contains("reached"))
+    });
+    assert_eq!(server.get("/healthz").0, 200, "it is alive all the same");
+    assert_eq!(server.ask("POST", GET_STATE, None, &look).0, 503, "{told:?}");
+    postgres.restart().await;
+    eventually("readiness", || (server.get("/readyz").0 == 200).then_some(()));
+    assert_eq!(server.ask("POST", GET_STATE, None, &look).0, 200, "what was stored is there");
+
+    let key = create_key(&url, "shop", "worker", &["--expires", "90d"]);
+    eventually("the need for a key", || (server.ask("POST", GET_STATE, None, NOBODY).0 == 401).then_some(()));
+    assert_eq!(server.ask("POST", GET_STATE, Some(&key), NOBODY).0, 404);
+    let list = program::run(BINARY, &["keys", "list", "--database", &url]);
+    assert!(String::from_utf8_lossy(&list.stdout).contains(&id_of(&key)), "{list:?}");
+    assert!(program::run(BINARY, &["keys", "revoke", &id_of(&key), "--database", &url]).status.success());
+    eventually("the revocation", || (server.ask("POST", GET_STATE, Some(&key), NOBODY).0 == 401).then_some(()));
+    server.signal("-TERM");
+    assert_eq!(server.ended().code(), Some(0), "{}", server.log());
+}
+
+#[tokio::test]
+async fn a_postgres_that_cannot_be_had_is_one_line_without_the_password() {
+    let postgres = PostgresServer::start().await;
+    postgres.require("right").await;
+    let port = postgres.port();
+    let refused = |url: &str| refused(BINARY, &["--listen", "127.0.0.1:0", "--database", url]);
+    let (code, line) = refused(&format!("postgres://postgres:hunter2@127.0.0.1:{port}/postgres"));
+    assert!(code == 4 && line.contains("does not let the user in") && !line.contains("hunter2"), "{code} {line}");
+    let (code, line) = refused(&format!("postgres://postgres:right@127.0.0.1:{port}/nowhere"));
+    assert!(code == 4 && line.contains("there is no database") && !line.contains("right"), "{code} {line}");
+    let (code, line) = refused("postgres://postgres:hunter2@127.0.0.1:1/postgres");
+    assert!(code == 4 && line.contains("cannot be reached") && !line.contains("hunter2"), "{code} {line}");
+    let (code, line) = refused("postgres://postgres:hun@ter2hunter2@h/d");
+    assert!(code == 2 && line.contains("%40") && !line.contains("hunter2"), "{code} {line}");
+    let (client, connection) =
+        tokio_postgres::connect(&format!("postgres://postgres:right@127.0.0.1:{port}/postgres"), tokio_postgres::NoTls)
+            .await
+            .expect("it answers");
+    tokio::spawn(connection);
+    client.batch_execute("CREATE SCHEMA aiki; CREATE TABLE aiki.theirs (x int)").await.expect("a table");
+    let (code, line) = refused(&format!("postgres://postgres:right@127.0.0.1:{port}/postgres"));
+    assert!(code == 6 && line.contains("belongs to another program") && !line.contains("right"), "{code} {line}");
 }
 
 #[test]

@@ -45,8 +45,9 @@ fn record(data: RunData) -> Result<RunRecord, ServerError> {
 /// lapses.
 fn claimed(claim: Claimed) -> Option<ClaimedRun> {
     let Claimed { run, epoch, lease, history_limit } = claim;
+    let granted_at = run.head.lease.as_ref().map(|lease| lease.since);
     match run.record() {
-        Ok(record) => Some(ClaimedRun { record, epoch, lease, history_limit }),
+        Ok(record) => Some(ClaimedRun { record, epoch, lease, history_limit, granted_at }),
         Err(error) => {
             tracing::error!(%error, "a claimed run cannot be read; it is tried again in {lease:?}");
             None

@@ -110,6 +110,7 @@ impl Plain {
             epoch: after.revision,
             lease,
             history_limit: u32::MAX,
+            granted_at: None,
         })))
     }
 

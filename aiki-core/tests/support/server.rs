@@ -100,7 +100,7 @@ impl Server {
         match decision {
             ClaimDecision::Granted => {
                 let (record, epoch) = (self.record(), self.head.epoch);
-                Some(ClaimedRun { record, epoch, lease: LEASE, history_limit: HISTORY_LIMIT })
+                Some(ClaimedRun { record, epoch, lease: LEASE, history_limit: HISTORY_LIMIT, granted_at: None })
             }
             ClaimDecision::Owned(_) | ClaimDecision::Done => None,
         }

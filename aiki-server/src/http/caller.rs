@@ -49,6 +49,9 @@ pub enum AuthorizeError {
     /// Whether it is known could not be found out. The text is logged and not shown.
     #[error("{0}")]
     Failed(String),
+    /// What knows the callers is away: asking again later helps. The text is logged and not shown.
+    #[error("{0}")]
+    Unavailable(String),
 }
 
 /// Tells who calls.

@@ -39,6 +39,10 @@ pub(super) async fn dispatch(State(api): State<Arc<Api>>, request: Request) -> R
     let caller = match api.options.authorize.authorize(request.headers()).await {
         Ok(caller) => caller,
         Err(AuthorizeError::Refused(reason)) => return reply::text(StatusCode::UNAUTHORIZED, reason),
+        Err(AuthorizeError::Unavailable(reason)) => {
+            warn!(reason, "whether a caller is known cannot be found out for now");
+            return reply::text(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable");
+        }
         Err(AuthorizeError::Failed(reason)) => {
             error!(reason, "whether a caller is known could not be found out");
             return reply::text(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error");

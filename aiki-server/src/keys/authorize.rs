@@ -29,7 +29,7 @@ impl Authorize for Keyring {
     async fn authorize(&self, headers: &HeaderMap) -> Result<Caller, AuthorizeError> {
         match self.check_headers(headers).await {
             Ok(grant) => Ok(Caller { namespace: grant.namespace, role: grant.role }),
-            Err(KeyringError::Unavailable(error)) => Err(AuthorizeError::Failed(error.to_string())),
+            Err(KeyringError::Unavailable(error)) => Err(AuthorizeError::Unavailable(error.to_string())),
             Err(refused) => Err(AuthorizeError::Refused(refused.to_string())),
         }
     }

@@ -51,6 +51,9 @@ pub struct StoredKey {
 /// Why keys cannot be read or written. The text says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyStoreError {
+    /// The address of the store cannot be understood.
+    #[error("{0}")]
+    Address(String),
     /// The store cannot be opened.
     #[error("{0}")]
     Open(String),
@@ -115,6 +118,7 @@ struct Row {
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 impl Row {
+    #[cfg(feature = "sqlite")]
     const COLUMNS: &str = "id, hash, namespace, role, status, created_at, expires_at";
 
     fn status(key: &StoredKey) -> &'static str {

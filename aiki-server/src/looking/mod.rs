@@ -1,4 +1,4 @@
-//! Showing runs to people and to other programs: as tables, or as one JSON document per line. Everything is asked
+//! Showing runs and workers to people and to other programs: as tables, or as one JSON document per line. Everything is asked
 //! through a [`Client`], so a server in this program and one far away look the same.
 //!
 //! ```
@@ -20,6 +20,7 @@
 mod runs;
 mod table;
 mod when;
+mod workers;
 
 use std::io;
 
@@ -30,6 +31,7 @@ use aiki_core::run::export::ExportError;
 
 pub use runs::{ListRuns, cancel, export, list, show};
 pub use when::{relative, utc};
+pub use workers::list_workers;
 
 /// How runs are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use super::exit;
+use super::looking_args::{RunsCommand, WorkersCommand};
 
 const AFTER: &str = "\
 Every flag is also an environment variable and a key of the file given with --config:
@@ -15,6 +17,7 @@ Examples:
   aiki-server                                      runs in ./aiki.db, on 127.0.0.1:9090
   aiki-server --database memory --log-level debug  for trying things out
   aiki-server keys create --namespace shop --role worker
+  aiki-server runs list --status failed            asks the server at 127.0.0.1:9090
   aiki-server --listen 0.0.0.0:9090 --database postgres://aiki:secret@db/aiki --redis rediss://cache
 ";
 
@@ -29,7 +32,6 @@ pub(crate) struct Cli {
     pub(crate) serve: ServeFlags,
 }
 
-// Commands on runs (list, show, cancel, export) have their place here.
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -40,6 +42,16 @@ pub(crate) enum Command {
     Keys {
         #[command(subcommand)]
         command: KeysCommand,
+    },
+    /// List, show, cancel and export runs of a server that is running
+    Runs {
+        #[command(subcommand)]
+        command: RunsCommand,
+    },
+    /// List the workers of a server that is running
+    Workers {
+        #[command(subcommand)]
+        command: WorkersCommand,
     },
     /// Ask the server of this configuration how it is; for containers
     Healthcheck(HealthcheckFlags),
@@ -164,7 +176,13 @@ pub(crate) struct HealthcheckFlags {
 /// What is wrong, without usage and hints.
 pub(crate) fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
-    let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let commands = text.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+        let names: Vec<_> = commands.filter_map(|line| line.split_whitespace().next()).collect();
+        return format!("say what to do: {} (see `aiki-server --help`)", names.join(", "));
+    }
+    let told = |line: &&str| !line.starts_with("Usage:") && !line.starts_with("For more information");
+    let lines = text.lines().map(str::trim).take_while(told);
     let told: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
     let told = told.join(" ");
     let told = told.strip_prefix("error: ").unwrap_or(&told);

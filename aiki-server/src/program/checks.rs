@@ -114,3 +114,12 @@ pub(crate) struct Readiness {
     pub(crate) ready: bool,
     parts: BTreeMap<&'static str, String>,
 }
+
+impl Readiness {
+    /// Says so of a part that is not well.
+    pub(crate) fn say(&mut self, part: &str, reason: &str) {
+        if let Some(told) = self.parts.get_mut(part).filter(|told| *told != OK) {
+            *told = reason.to_owned();
+        }
+    }
+}

@@ -38,7 +38,10 @@ impl Database {
         match self {
             Self::Memory => Ok(Server::builder()),
             Self::Sqlite(path) => Ok(Server::builder().sqlite(path)),
-            Self::Postgres(_) => Err(Failure::usage("this build of aiki-server has no Postgres store")),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(url) => Ok(Server::builder().postgres(url)),
+            #[cfg(not(feature = "postgres"))]
+            Self::Postgres(_) => Err(no_postgres()),
         }
     }
 
@@ -50,9 +53,14 @@ impl Database {
             #[cfg(feature = "postgres")]
             Self::Postgres(url) => Arc::new(crate::keys::PostgresKeys::open(url)?),
             #[cfg(not(feature = "postgres"))]
-            Self::Postgres(_) => return Err(Failure::usage("this build of aiki-server has no Postgres store")),
+            Self::Postgres(_) => return Err(no_postgres()),
         })
     }
+}
+
+#[cfg(not(feature = "postgres"))]
+fn no_postgres() -> Failure {
+    Failure::usage("this build of aiki-server has no Postgres store: build it with the feature `postgres`")
 }
 
 impl FromStr for Database {

@@ -11,7 +11,8 @@
 //! | `serve.rs` | starting, draining, stopping |
 //! | `listen.rs` | connections |
 //! | `operations.rs`, `checks.rs`, `measure.rs` | `/healthz`, `/readyz`, `/metrics` |
-//! | `keys.rs`, `healthcheck.rs` | the other commands |
+//! | `keys.rs`, `healthcheck.rs` | commands on the database and on the server of this machine |
+//! | `looking.rs`, `looking_args.rs` | commands on runs and workers, over HTTP |
 
 mod args;
 mod checks;
@@ -21,6 +22,8 @@ mod healthcheck;
 mod keys;
 mod listen;
 mod logs;
+mod looking;
+mod looking_args;
 mod measure;
 mod operations;
 mod origin;
@@ -67,6 +70,8 @@ fn run() -> Result<(), Failure> {
             KeysCommand::List(list) => keys::list(&list),
             KeysCommand::Revoke(revoke) => keys::revoke(&revoke),
         },
+        Some(Command::Runs { command }) => looking::runs(&command),
+        Some(Command::Workers { command }) => looking::workers(&command),
         Some(Command::Healthcheck(check)) => healthcheck::run(&check),
     }
 }

@@ -42,9 +42,13 @@ impl Operations {
 async fn readyz(State(operations): State<Arc<Operations>>, query: RawQuery, headers: HeaderMap) -> Response {
     let query = query.0.unwrap_or_default();
     let exclude: Vec<_> = query.split('&').filter_map(|pair| pair.strip_prefix("exclude=")).collect();
-    let details = operations.caller(&headers).await.is_ok();
+    let caller = operations.caller(&headers).await;
     let draining = operations.draining.load(Ordering::Relaxed);
-    let readiness = operations.checks.readiness(draining, &exclude, details);
+    let mut readiness = operations.checks.readiness(draining, &exclude, caller.is_ok());
+    if let Err(KeyringError::Unavailable(_)) = caller {
+        // The keys are in the same database: nobody can be told more, but this much is no secret.
+        readiness.say("database", "it cannot be reached, the log of the server has the reason");
+    }
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(readiness)).into_response()
 }

@@ -6,6 +6,8 @@ pub(crate) fn redacted(url: &str) -> String {
     let rest = rest.split(['?', '#']).next().unwrap_or_default();
     match rest.rsplit_once('@') {
         Some((_, place)) => format!("{scheme}://***@{place}"),
+        // A `?` or `#` of the secret: what is before it is not the place.
+        None if url.contains('@') => format!("{scheme}://***"),
         None => format!("{scheme}://{rest}"),
     }
 }
@@ -20,6 +22,7 @@ mod tests {
             "postgres://aiki:hunter2@db:5432/aiki",
             "postgres://db:5432/aiki?password=hunter2",
             "postgres://aiki:hun@ter2hunter2@db/aiki",
+            "postgres://aiki:hunter2?more@db/aiki",
             "host=db password=hunter2",
         ] {
             let shown = redacted(url);

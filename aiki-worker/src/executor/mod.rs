@@ -55,6 +55,8 @@ impl WorkflowExecutor for ReplayExecutor {
             return Outcome::Interrupted;
         };
         let workflow_key = claim.record.workflow.clone();
+        // Before anything else takes time.
+        let clock = Arc::new(PassClock::new(self.clock.clone(), claim.granted_at));
         let _turn = tokio::select! {
             biased;
             turn = self.turns.enter(workflow_key.name.as_str()) => turn,
@@ -65,7 +67,6 @@ impl WorkflowExecutor for ReplayExecutor {
         let unwatched = Watch::default();
         let watch = active.as_ref().map_or(&unwatched, |active| &active.watch);
         let mut handler = Handler::new(&claim.record, watch, self.active.ticks);
-        let clock = Arc::new(PassClock::new(self.clock.clone()));
         // A handler may be a closure that works before it returns its future.
         let pass = handler.surround(claim.record.seen.is_some(), {
             let clock = clock.clone();

@@ -67,6 +67,11 @@ impl Proxy {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// The port on the loopback interface.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Changes what happens to bytes from now on, on every connection. What was swallowed stays swallowed:
     /// connections that lost bytes are never passed on again.
     pub fn set(&self, mode: Mode) {

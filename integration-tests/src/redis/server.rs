@@ -87,6 +87,11 @@ impl RedisServer {
         self.port
     }
 
+    /// The process, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.process.as_ref().map(Child::id)
+    }
+
     /// `kill -9`.
     ///
     /// # Panics

@@ -26,7 +26,7 @@ pub(crate) struct Options {
 }
 
 /// A database that can be connected to.
-pub(super) struct Target {
+pub(crate) struct Target {
     pub(super) config: Config,
     pub(super) schema: String,
     /// Host, port and database: without the secret.
@@ -35,10 +35,15 @@ pub(super) struct Target {
 }
 
 impl Target {
-    pub(super) fn new(options: &Options) -> Result<Self, ServerStartError> {
+    pub(crate) fn new(options: &Options) -> Result<Self, ServerStartError> {
         let mut config: Config = options.url.parse().map_err(|error| unusable(&options.url, &error))?;
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return Err(ServerStartError::PostgresUrl { reason: "it names no host".into() });
+        }
+        // The parser ends the secret at its first `@` and takes the rest of it for the host.
+        if config.get_hosts().iter().any(|host| matches!(host, Host::Tcp(host) if host.contains('@'))) {
+            let reason = "in the user and the secret, write %40 for each @".into();
+            return Err(ServerStartError::PostgresUrl { reason });
         }
         let schema = options.schema.clone().unwrap_or_else(|| SCHEMA.to_owned());
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
@@ -63,7 +68,7 @@ impl Target {
     }
 
     /// Why the server cannot start.
-    pub(super) fn refused(&self, error: &Error) -> ServerStartError {
+    pub(crate) fn refused(&self, error: &Error) -> ServerStartError {
         let (place, reason) = (self.place.clone(), describe(error));
         match error.code() {
             Some(&SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {

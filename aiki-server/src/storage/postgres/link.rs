@@ -14,8 +14,8 @@ use crate::builder::ServerStartError;
 use crate::storage::StorageError;
 
 /// A connection with the statements that it has prepared.
-pub(super) struct Session {
-    pub(super) client: Client,
+pub(crate) struct Session {
+    pub(crate) client: Client,
     statements: HashMap<&'static str, Statement>,
     /// Rows are locked until the batch ends.
     pub(super) in_transaction: bool,
@@ -27,7 +27,7 @@ impl Session {
     }
 
     /// The statement, prepared once for each connection. There are as many as the store has questions.
-    pub(super) async fn prepare(&mut self, sql: &'static str) -> Result<Statement, Error> {
+    pub(crate) async fn prepare(&mut self, sql: &'static str) -> Result<Statement, Error> {
         if let Some(statement) = self.statements.get(sql) {
             return Ok(statement.clone());
         }
@@ -78,7 +78,7 @@ where
 }
 
 /// A connection that is made again when it is needed.
-pub(super) struct Link {
+pub(crate) struct Link {
     target: Arc<Target>,
     /// Drives the connection while somebody waits for it.
     runtime: Option<Runtime>,
@@ -89,7 +89,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(target: Arc<Target>) -> Result<Self, ServerStartError> {
+    pub(crate) fn new(target: Arc<Target>) -> Result<Self, ServerStartError> {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(ServerStartError::Thread)?;
         Ok(Self { target, runtime: Some(runtime), session: None, pause: FIRST_PAUSE, next_try: None })
     }
@@ -135,7 +135,7 @@ impl Link {
     }
 
     /// Does something on the connection. It is done once; when it fails half way, the connection is given up.
-    pub(super) fn once<T, E: Into<StorageError>>(
+    pub(crate) fn once<T, E: Into<StorageError>>(
         &mut self,
         work: impl AsyncFnOnce(&mut Session) -> Result<T, E>,
     ) -> Result<T, StorageError> {
@@ -155,7 +155,7 @@ impl Link {
     }
 
     /// Asks something that changes nothing; once more on a new connection when the old one turns out to be lost.
-    pub(super) fn ask<T>(
+    pub(crate) fn ask<T>(
         &mut self,
         mut work: impl AsyncFnMut(&mut Session) -> Result<T, Error>,
     ) -> Result<T, StorageError> {
@@ -173,7 +173,7 @@ impl Link {
     }
 
     /// Makes the first connection, or says why the server cannot start.
-    pub(super) fn first<T>(
+    pub(crate) fn first<T>(
         &mut self,
         work: impl AsyncFnOnce(&Client) -> Result<T, ServerStartError>,
     ) -> Result<T, ServerStartError> {

@@ -36,7 +36,9 @@ use std::time::Duration;
 use tokio_postgres::error::{Error, Severity, SqlState};
 
 use super::StorageError;
-pub(crate) use config::Options;
+pub(crate) use config::{Options, Target};
+#[cfg(feature = "keys")]
+pub(crate) use link::Link;
 pub(crate) use open::{Opened, open};
 pub(crate) use peers::{PeerLink, PeerSession};
 

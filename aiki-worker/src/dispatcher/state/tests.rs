@@ -52,7 +52,7 @@ fn claim(n: u128, epoch: u64) -> Box<ClaimedRun> {
         ordinals: Ordinals::default(),
         history_len: 2,
     };
-    Box::new(ClaimedRun { record, epoch, lease: LEASE, history_limit: 50_000 })
+    Box::new(ClaimedRun { record, epoch, lease: LEASE, history_limit: 50_000, granted_at: None })
 }
 
 fn granted(n: u128) -> ClaimOutcome {
