@@ -43,10 +43,6 @@ impl Clock for VirtualClock {
         // Rounded down, as the system's clock is.
         Timestamp::from_millis(self.at_start.as_millis() + self.start.elapsed().as_millis() as u64)
     }
-
-    fn keeps_timers(&self) -> bool {
-        true
-    }
 }
 
 #[cfg(test)]

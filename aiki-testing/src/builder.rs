@@ -11,6 +11,7 @@ use aiki_worker::{Worker, WorkerBuilder};
 use tokio::sync::watch;
 
 use crate::broker::{Broker, LEASE};
+use crate::clock::EnvClock;
 use crate::crash::{Mortal, Switch};
 use crate::env::{Inner, TestEnv};
 use crate::faults::{Faults, Trouble};
@@ -118,7 +119,8 @@ impl TestEnvBuilder {
     /// are wrong.
     pub async fn start(self) -> Result<TestEnv, EnvError> {
         make_virtual()?;
-        let clock = Arc::new(self.starting_at.map_or_else(VirtualClock::default, VirtualClock::starting_at));
+        let clock = self.starting_at.map_or_else(VirtualClock::default, VirtualClock::starting_at);
+        let clock = Arc::new(EnvClock(clock));
         let shared: Arc<dyn Clock> = clock.clone();
         let (broker, switch) = (Broker::new(), Switch::default());
         broker.set_trouble(self.faults.map(Trouble::new));

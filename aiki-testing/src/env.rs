@@ -9,7 +9,6 @@ use std::time::Duration;
 use aiki_core::definition::{Task, WorkflowVersion};
 use aiki_core::failure::HandlerError;
 use aiki_core::{Client, Clock, RegisteredWorkflow, RunError, StartRun, Timestamp};
-use aiki_runtime::VirtualClock;
 use aiki_server::Server;
 use aiki_worker::{RunningWorker, Worker};
 use serde::Serialize;
@@ -18,6 +17,7 @@ use tokio::task::JoinHandle;
 
 use crate::broker::Broker;
 use crate::builder::TestEnvBuilder;
+use crate::clock::EnvClock;
 use crate::crash::Switch;
 use crate::faults::{Faults, Trouble};
 use crate::mock::Mock;
@@ -76,7 +76,7 @@ pub struct TestEnv {
 pub(crate) struct Inner {
     server: Server,
     client: Client,
-    clock: Arc<VirtualClock>,
+    clock: Arc<EnvClock>,
     pub(crate) broker: Broker,
     pub(crate) stage: Stage,
     workers: Vec<Worker>,
@@ -88,7 +88,7 @@ impl Inner {
     pub(crate) fn new(
         server: Server,
         client: Client,
-        clock: Arc<VirtualClock>,
+        clock: Arc<EnvClock>,
         broker: Broker,
         stage: Stage,
         workers: Vec<Worker>,

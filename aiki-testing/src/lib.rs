@@ -14,6 +14,7 @@
 mod assertions;
 mod broker;
 mod builder;
+mod clock;
 mod crash;
 mod diff;
 mod env;
