@@ -18,7 +18,7 @@
 //! ```
 //!
 //! A call is checked in this order: caller (401), procedure (404), role (403), body (408, 413, 400), method (405),
-//! input (400). Every procedure is one line of a table: [`contract`] has those that other implementations speak.
+//! input (400). Every procedure is one line of a table: `contract` has those that other implementations speak.
 
 mod body;
 mod call;
