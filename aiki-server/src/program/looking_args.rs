@@ -202,7 +202,15 @@ fn moment(text: &str) -> Result<Moment, &'static str> {
     if let Ok(ago) = text.parse() {
         return Ok(Moment::Ago(ago));
     }
-    let day = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
+    // A time of day without a zone is no instant, though it has a date.
+    let day = || {
+        Some(text)
+            .filter(|text| text.len() == "2026-03-01".len())?
+            .parse::<jiff::civil::Date>()
+            .ok()?
+            .to_zoned(jiff::tz::TimeZone::UTC)
+            .ok()
+    };
     let time = text.parse::<jiff::Timestamp>().ok().or_else(|| Some(day()?.timestamp())).ok_or(WRONG)?;
     let millis = u64::try_from(time.as_millisecond()).map_err(|_| "there are no runs from before 1970")?;
     Ok(Moment::At(Timestamp::from_millis(millis)))
