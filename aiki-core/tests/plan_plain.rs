@@ -379,10 +379,10 @@ fn a_task_moves_only_as_the_contract_says() {
     let complete = |id| TaskChange::Complete { id, attempts: 1, output: None };
     desk.task(TaskChange::Retry { id, attempts: 2 }).unwrap();
     desk.task(TaskChange::Park { id, attempts: 2, error: error(), retry_in: SECOND }).unwrap();
-    assert!(matches!(desk.task(complete(id)), Err(PlainError::IllegalTask(_))), "it waits for its next attempt");
+    assert!(matches!(desk.task(complete(id)), Err(PlainError::Refused(_))), "it waits for its next attempt");
     desk.task(TaskChange::Retry { id, attempts: 3 }).unwrap();
     desk.task(complete(id)).unwrap();
-    assert!(matches!(desk.task(complete(id)), Err(PlainError::IllegalTask(_))), "its result stands");
+    assert!(matches!(desk.task(complete(id)), Err(PlainError::Refused(_))), "its result stands");
     let stranger = run_id(9).task(0);
     assert_eq!(desk.task(complete(stranger)), Err(PlainError::TaskNotFound(stranger)));
     let unborn = desk.head.id.task(7);

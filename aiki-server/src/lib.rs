@@ -58,17 +58,19 @@ mod readers;
 mod record;
 mod retention;
 mod server;
+mod start_error;
 mod storage;
 mod timer;
 mod validate;
 mod watchers;
 mod workers;
 
-pub use builder::{ServerBuilder, ServerStartError};
+pub use builder::ServerBuilder;
 pub use health::ServerHealth;
 pub use local_client::LocalClient;
 #[cfg(feature = "metrics")]
 pub use measure::describe_metrics;
 pub use server::Server;
+pub use start_error::ServerStartError;
 #[doc(hidden)]
 pub use storage::kept::KeptMemory;

@@ -154,11 +154,7 @@ impl LocalClient {
         workflow: &WorkflowKey,
         reference_id: &str,
     ) -> Result<RunId, ServerError> {
-        let key = ReferenceKey {
-            namespace: self.namespace.clone(),
-            workflow: workflow.clone(),
-            reference_id: reference_id.to_owned(),
-        };
+        let key = ReferenceKey::of(&self.namespace, workflow, reference_id);
         let found = self.server.readers.read(move |store| store.by_reference(&[key])).await?;
         found.first().copied().flatten().ok_or_else(|| ServerError::ReferenceNotFound {
             workflow: workflow.clone(),

@@ -149,38 +149,43 @@ pub(crate) fn report(report: &Report, payload_limit: usize) -> Result<(), Server
 /// A state that a worker of the plain contract asks for.
 #[cfg(feature = "http")]
 pub(crate) fn plain_state(state: &PlainState, payload_limit: usize) -> Result<(), ServerError> {
-    let payload = match state {
-        PlainState::Sleeping { name: sleep, .. } => {
-            name("the sleep's name", sleep)?;
-            None
-        }
-        PlainState::AwaitingEvent { event, .. } => {
-            name("the event's name", event)?;
-            None
-        }
-        PlainState::Completed { output } => output.as_ref(),
-        PlainState::AwaitingRetry { cause, .. } | PlainState::Failed { cause } => {
-            cause.error().and_then(|error| error.data.as_ref())
-        }
-        _ => None,
-    };
-    Payload::check_size(payload, payload_limit).map_err(invalid)
+    match state {
+        PlainState::Sleeping { name: sleep, .. } => name("the sleep's name", sleep)?,
+        PlainState::AwaitingEvent { event, .. } => name("the event's name", event)?,
+        _ => {}
+    }
+    Payload::check_size(payload_of_state(state), payload_limit).map_err(invalid)
 }
 
 /// What a worker of the plain contract says of a task.
 #[cfg(feature = "http")]
 pub(crate) fn task_change(change: &TaskChange, payload_limit: usize) -> Result<(), ServerError> {
-    let payload = match change {
-        TaskChange::Create { name: task, retry, input, .. } => {
-            name("the task's name", task)?;
-            retry.iter().try_for_each(|retry| retry.validate().map_err(invalid))?;
-            input.as_ref()
-        }
+    if let TaskChange::Create { name: task, retry, .. } = change {
+        name("the task's name", task)?;
+        retry.iter().try_for_each(|retry| retry.validate().map_err(invalid))?;
+    }
+    Payload::check_size(payload_of_change(change), payload_limit).map_err(invalid)
+}
+
+/// The payload that a state brings.
+#[cfg(feature = "http")]
+pub(crate) fn payload_of_state(state: &PlainState) -> Option<&Payload> {
+    match state {
+        PlainState::Completed { output } => output.as_ref(),
+        PlainState::AwaitingRetry { cause, .. } | PlainState::Failed { cause } => cause.error()?.data.as_ref(),
+        _ => None,
+    }
+}
+
+/// The payload that a task's change brings.
+#[cfg(feature = "http")]
+pub(crate) fn payload_of_change(change: &TaskChange) -> Option<&Payload> {
+    match change {
+        TaskChange::Create { input, .. } => input.as_ref(),
         TaskChange::Complete { output, .. } => output.as_ref(),
         TaskChange::Fail { error, .. } | TaskChange::Park { error, .. } => error.data.as_ref(),
         TaskChange::Retry { .. } => None,
-    };
-    Payload::check_size(payload, payload_limit).map_err(invalid)
+    }
 }
 
 /// The payload that a transition brings.

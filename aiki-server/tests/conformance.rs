@@ -12,18 +12,18 @@ mod memory {
 
 #[cfg(feature = "sqlite")]
 mod sqlite {
-    use super::support::Sqlite;
+    use super::support::Kept;
     aiki_conformance::server_conformance!(
         #[tokio::test]
-        Sqlite::start().await
+        Kept::sqlite().await
     );
 }
 
 #[cfg(feature = "postgres")]
 mod postgres {
-    use super::support::Postgres;
+    use super::support::Kept;
     aiki_conformance::server_conformance!(
         #[tokio::test]
-        Postgres::start().await
+        Kept::postgres().await
     );
 }

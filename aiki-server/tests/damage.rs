@@ -14,7 +14,7 @@ use aiki_core::run::plan::CreateRun;
 use aiki_core::server_client::{ClaimOutcome, ClaimRef, ClaimRuns, ClaimStatus};
 use aiki_core::{Client, Name, RunId, ServerError, Transition};
 use rusqlite::{Connection, params};
-use support::{ManualClock, Sqlite};
+use support::{Kept, ManualClock};
 
 /// Overwrites columns of runs in a database that nobody has open.
 fn damage(path: &Path, columns: &str, runs: &[RunId]) {
@@ -39,13 +39,13 @@ async fn a_claim_is_granted_beside_a_history_that_cannot_be_read() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("aiki.db");
     let clock = Arc::<ManualClock>::default();
-    let first = Sqlite::open(&path, clock.clone()).await;
+    let first = Kept::sqlite_at(&path, clock.clone()).await;
     let client = first.client();
     let (bad, good) = (create(&client).await, create(&client).await);
-    first.server.close().await;
+    first.server().close().await;
     damage(&path, "tail = 'x'", &[bad]);
 
-    let second = Sqlite::open(&path, clock).await;
+    let second = Kept::sqlite_at(&path, clock).await;
     let client = second.client();
     second.advance(Duration::from_secs(1)).await;
     let claimed = client.server().claim_ready(ready_request("w", 10)).await.unwrap();
@@ -66,13 +66,13 @@ async fn claims_and_leases_go_on_beside_a_head_that_cannot_be_read() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("aiki.db");
     let clock = Arc::<ManualClock>::default();
-    let first = Sqlite::open(&path, clock.clone()).await;
+    let first = Kept::sqlite_at(&path, clock.clone()).await;
     let client = first.client();
     let (bad, worse, good) = (create(&client).await, create(&client).await, create(&client).await);
-    first.server.close().await;
+    first.server().close().await;
     damage(&path, "head = 'x'", &[bad, worse]);
 
-    let second = Sqlite::open(&path, clock).await;
+    let second = Kept::sqlite_at(&path, clock).await;
     let client = second.client();
     second.recorder().announced(good, 1).await;
     second.advance(Duration::from_secs(1)).await;
@@ -100,7 +100,7 @@ async fn timers_go_on_beside_heads_that_cannot_be_read() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("aiki.db");
     let clock = Arc::<ManualClock>::default();
-    let first = Sqlite::open(&path, clock.clone()).await;
+    let first = Kept::sqlite_at(&path, clock.clone()).await;
     let client = first.client();
     let mut bad = Vec::new();
     for batch in 0..BAD / 10 {
@@ -117,11 +117,11 @@ async fn timers_go_on_beside_heads_that_cannot_be_read() {
     let asleep = create(&client).await;
     let mut pass = claim(&client, "w", asleep).await;
     pass.report(vec![Pass::sleep(0, Duration::from_secs(60)), Transition::Suspended]).await;
-    first.server.close().await;
+    first.server().close().await;
     drop((client, pass));
     damage(&path, "head = 'x', due_at = 1", &bad);
 
-    let second = Sqlite::open(&path, clock).await;
+    let second = Kept::sqlite_at(&path, clock).await;
     second.advance(Duration::from_secs(61)).await;
     let client = second.client();
     for run in [delayed, asleep] {
@@ -134,7 +134,7 @@ async fn timers_go_on_beside_a_child_whose_parent_cannot_be_read() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("aiki.db");
     let clock = Arc::<ManualClock>::default();
-    let first = Sqlite::open(&path, clock.clone()).await;
+    let first = Kept::sqlite_at(&path, clock.clone()).await;
     let client = first.client();
     let parent = create(&client).await;
     let mut pass = claim(&client, "w", parent).await;
@@ -145,13 +145,13 @@ async fn timers_go_on_beside_a_child_whose_parent_cannot_be_read() {
     pass.report(vec![Pass::start_child(0, start), Pass::wait_for_child(0, 0, None, None), Transition::Suspended]).await;
     let delayed = CreateRun { delay: Duration::from_secs(60), ..request("1") };
     let delayed = client.server().create_run(delayed).await.unwrap().id;
-    first.server.close().await;
+    first.server().close().await;
     drop((client, pass));
     damage(&path, "head = 'x'", &[parent]);
 
-    let second = Sqlite::open(&path, clock).await;
+    let second = Kept::sqlite_at(&path, clock).await;
     second.clock.step(Duration::from_secs(61));
     // `advance` insists on success: ask the server itself.
-    let _ = second.server.run_due_timers().await;
+    let _ = second.server().run_due_timers().await;
     assert_eq!(second.client().server().get_run(delayed).await.unwrap().state.status(), RunStatus::Queued);
 }

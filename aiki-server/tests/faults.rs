@@ -16,7 +16,7 @@ use aiki_core::run::RunStatus;
 use aiki_core::{Report, RunId, ServerError, Transition};
 use aiki_server::{Server, ServerStartError};
 use rusqlite::Connection;
-use support::Sqlite;
+use support::Kept;
 use tempfile::TempDir;
 
 /// Tells a child process which database to use.
@@ -201,7 +201,7 @@ async fn what_was_acknowledged_survives_a_crash() {
 #[tokio::test]
 async fn a_reopened_store_has_every_run_and_goes_on() {
     let (_folder, path) = scratch();
-    let first = Sqlite::open(&path, Arc::default()).await;
+    let first = Kept::sqlite_at(&path, Arc::default()).await;
     let client = first.client();
     let (queued, claimed, asleep) = (create(&client).await, create(&client).await, create(&client).await);
     let pass = claim(&client, "w", claimed).await;
@@ -216,7 +216,7 @@ async fn a_reopened_store_has_every_run_and_goes_on() {
     let stale = pass.claim().epoch;
     drop((client, pass, sleeper, first));
 
-    let second = Sqlite::open(&path, clock).await;
+    let second = Kept::sqlite_at(&path, clock).await;
     let client = second.client();
     for record in before {
         assert_eq!(client.server().get_run(record.id).await.unwrap(), record);
@@ -237,22 +237,22 @@ async fn a_reopened_store_has_every_run_and_goes_on() {
     for run in [queued, claimed, asleep] {
         claim(&client, "v", run).await.finish().await;
     }
-    second.server.close().await;
+    second.server().close().await;
     assert_intact(&path);
 }
 
 #[tokio::test]
 async fn a_claim_that_was_granted_again_is_fenced_after_a_restart() {
     let (_folder, path) = scratch();
-    let first = Sqlite::open(&path, Arc::default()).await;
+    let first = Kept::sqlite_at(&path, Arc::default()).await;
     let run = create(&first.client()).await;
     // The first answer was lost on its way.
     claim(&first.client(), "w", run).await;
     let mut stale = claim(&first.client(), "w", run).await;
     let clock = first.clock.clone();
-    first.server.close().await;
+    first.server().close().await;
 
-    let second = Sqlite::open(&path, clock).await;
+    let second = Kept::sqlite_at(&path, clock).await;
     let successor = claim(&second.client(), "v", run).await;
     assert!(successor.claimed.epoch > stale.claimed.epoch, "two claims of the same number");
     let late = stale.next(vec![Transition::Completed { output: None }]);

@@ -41,16 +41,16 @@ async fn a_closed_memory_server_says_so_to_everybody() {
 #[cfg(feature = "sqlite")]
 #[tokio::test]
 async fn a_closed_sqlite_server_says_so_to_everybody() {
-    let harness = support::Sqlite::start().await;
+    let harness = support::Kept::sqlite().await;
     let run = create(&harness.client()).await;
-    harness.server.close().await;
+    harness.server().close().await;
     everything_answers_closed(&harness, run).await;
 }
 
 #[cfg(feature = "sqlite")]
 #[tokio::test]
 async fn closing_answers_what_was_asked_before() {
-    let harness = support::Sqlite::start().await;
+    let harness = support::Kept::sqlite().await;
     let client = harness.client();
     let asked: Vec<_> = (0..50)
         .map(|_| {
@@ -59,7 +59,7 @@ async fn closing_answers_what_was_asked_before() {
         })
         .collect();
     tokio::task::yield_now().await;
-    harness.server.close().await;
+    harness.server().close().await;
     for one in asked {
         match one.await.unwrap() {
             Ok(created) => assert!(!created.existed),

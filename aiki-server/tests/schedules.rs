@@ -13,7 +13,7 @@ use aiki_core::run::plan::CreateRun;
 use aiki_core::schedule::ActivateSchedule;
 use aiki_core::{Client, OverlapPolicy, RunId, ScheduleRecord, ScheduleSpec, ScheduleStatus, ServerError};
 use rusqlite::{Connection, params};
-use support::{ManualClock, Sqlite};
+use support::{Kept, ManualClock};
 
 const TEN: Duration = Duration::from_secs(10);
 
@@ -47,27 +47,27 @@ async fn a_restart_neither_loses_nor_repeats_an_occurrence() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("aiki.db");
     let clock = Arc::<ManualClock>::default();
-    let first = Sqlite::open(&path, clock.clone()).await;
+    let first = Kept::sqlite_at(&path, clock.clone()).await;
     let spec = ScheduleSpec::every(TEN).overlap(OverlapPolicy::Allow);
     let schedule = activate(&first.client(), spec.clone(), "1").await;
     first.advance(Duration::from_secs(25)).await;
     let before = runs(&first.client(), &schedule, 2).await;
-    first.server.close().await;
+    first.server().close().await;
 
     // Nobody is there for thirty seconds.
     clock.step(Duration::from_secs(30));
-    let second = Sqlite::open(&path, clock.clone()).await;
+    let second = Kept::sqlite_at(&path, clock.clone()).await;
     let client = second.client();
-    second.server.run_due_timers().await.unwrap();
+    second.server().run_due_timers().await.unwrap();
     let after = runs(&client, &schedule, 5).await;
     assert_eq!(after[..2], before);
     let record = get(&client, &schedule).await;
     assert_eq!((record.run_count, record.next_run_at), (5, schedule.created_at.after(TEN * 6)));
-    second.server.close().await;
+    second.server().close().await;
 
     // Started again at once there is nothing to do; the same program finds its schedule.
-    let third = Sqlite::open(&path, clock).await;
-    third.server.run_due_timers().await.unwrap();
+    let third = Kept::sqlite_at(&path, clock).await;
+    third.server().run_due_timers().await.unwrap();
     assert_eq!(activate(&third.client(), spec, "1").await, record);
 }
 
@@ -76,24 +76,24 @@ async fn a_paused_schedule_is_paused_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("aiki.db");
     let clock = Arc::<ManualClock>::default();
-    let first = Sqlite::open(&path, clock.clone()).await;
+    let first = Kept::sqlite_at(&path, clock.clone()).await;
     let schedule = activate(&first.client(), ScheduleSpec::every(TEN), "{\"long\":\"input\"}").await;
     first.client().schedule(schedule.id).pause().await.unwrap();
-    first.server.close().await;
-    let second = Sqlite::open(&path, clock).await;
+    first.server().close().await;
+    let second = Kept::sqlite_at(&path, clock).await;
     second.advance(TEN * 3).await;
     let record = get(&second.client(), &schedule).await;
     assert_eq!((record.status, record.run_count), (ScheduleStatus::Paused, 0));
     assert_eq!(record.input, schedule.input);
     second.client().schedule(schedule.id).resume().await.unwrap();
-    second.server.run_due_timers().await.unwrap();
+    second.server().run_due_timers().await.unwrap();
     let record = get(&second.client(), &schedule).await;
     assert_eq!((record.status, record.run_count), (ScheduleStatus::Active, 1));
 }
 
 #[tokio::test]
 async fn a_clock_that_steps_back_repeats_nothing() {
-    let server = Sqlite::start().await;
+    let server = Kept::sqlite().await;
     let client = server.client();
     let spec = ScheduleSpec::every(TEN).overlap(OverlapPolicy::Allow);
     let schedule = activate(&client, spec, "1").await;
@@ -112,7 +112,7 @@ async fn a_clock_that_steps_back_repeats_nothing() {
 
 #[tokio::test]
 async fn hundreds_of_schedules_that_are_due_together_are_all_served() {
-    let server = Sqlite::start().await;
+    let server = Kept::sqlite().await;
     let client = server.client();
     let mut schedules = Vec::new();
     for n in 0..250 {
@@ -129,17 +129,17 @@ async fn a_schedule_that_cannot_be_read_or_served_stops_nobody_else() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("aiki.db");
     let clock = Arc::<ManualClock>::default();
-    let first = Sqlite::open(&path, clock.clone()).await;
+    let first = Kept::sqlite_at(&path, clock.clone()).await;
     let client = first.client();
     let every = || ScheduleSpec::every(TEN).overlap(OverlapPolicy::Allow);
     let damaged = activate(&client, every(), "1").await;
     let berlin = activate(&client, ScheduleSpec::cron("* * * * *").timezone("Europe/Berlin"), "2").await;
     let good = activate(&client, every(), "3").await;
-    first.server.close().await;
+    first.server().close().await;
     database(&path, "UPDATE schedules SET head = 'x' WHERE id = ?1", &damaged);
     database(&path, "UPDATE schedules SET head = replace(head, 'Europe/Berlin', 'Mars/Base') WHERE id = ?1", &berlin);
 
-    let second = Sqlite::open(&path, clock).await;
+    let second = Kept::sqlite_at(&path, clock).await;
     let client = second.client();
     second.advance(TEN * 7).await;
     assert_eq!(get(&client, &good).await.run_count, 7);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aiki_core::{Clock, Name};
+use aiki_runtime::SystemClock;
 use aiki_server::http::{Role, RouterOptions};
 use aiki_server::keys::{KeyStore, Keyring, MemoryKeys, NewKey};
 use aiki_server::{Server, ServerBuilder};
@@ -15,14 +16,6 @@ use integration_tests::exchange::player::Patience;
 use integration_tests::exchange::recording::Recording;
 use integration_tests::exchange::report::Outcome;
 use integration_tests::exchange::{Options, replay};
-
-struct SystemClock;
-
-impl Clock for SystemClock {
-    fn now(&self) -> aiki_core::Timestamp {
-        aiki_core::Timestamp::from_millis(std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64)
-    }
-}
 
 /// Replays everything, with a key; each scenario has to be as recorded, but for the known differences.
 async fn replay_all(builder: ServerBuilder) {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio_postgres::Error;
 
 use super::{KeyHash, KeyId, KeyStore, KeyStoreError, LIST_LIMIT, Row, StoredKey};
-use crate::builder::ServerStartError;
+use crate::start_error::ServerStartError;
 use crate::storage::StorageError;
 use crate::storage::postgres::{Link, Options, Target};
 

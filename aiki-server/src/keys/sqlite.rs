@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
 use super::{KeyHash, KeyId, KeyStore, KeyStoreError, LIST_LIMIT, Row, StoredKey};
-use crate::builder::ServerStartError;
+use crate::start_error::ServerStartError;
 use crate::storage::sqlite::open_beside;
 
 /// Beside the numbered schema of the runs: whoever opens the file first makes it.

@@ -115,7 +115,7 @@ impl<'a> Desk<'a> {
         let runs = BTreeMap::new();
         // Elsewhere a look-up is no round trip.
         let references = if storage.is_shared() && !wanted.is_empty() {
-            let found = storage.by_reference(wanted)?;
+            let found = storage.reads().by_reference(wanted)?;
             touched.extend(found.iter().flatten());
             wanted.drain(..).zip(found).collect()
         } else {
@@ -153,7 +153,7 @@ impl<'a> Desk<'a> {
         });
         let mut damage = None;
         if !wanted.is_empty() {
-            for (id, row) in wanted.iter().zip(self.storage.load(wanted)?) {
+            for (id, row) in wanted.iter().zip(self.storage.reads().load(wanted)?) {
                 match row {
                     Ok(Some(run)) => drop(self.runs.entry(*id).or_insert_with(|| OpenRun::loaded(run))),
                     Ok(None) => {}
@@ -243,9 +243,8 @@ impl<'a> Desk<'a> {
     /// Puts a new run on the desk.
     pub(crate) fn create(&mut self, head: RunHead, entries: &[HistoryEntry]) {
         let id = head.id;
-        if let Some(reference_id) = head.reference_id.clone() {
-            let (namespace, workflow) = (head.namespace.clone(), head.workflow.clone());
-            self.references.insert(ReferenceKey { namespace, workflow, reference_id }, Some(id));
+        if let Some(reference_id) = &head.reference_id {
+            self.references.insert(ReferenceKey::of(&head.namespace, &head.workflow, reference_id), Some(id));
         }
         let run = StoredRun { head, tail: String::with_capacity(512), pages: 0, version: 1 };
         let mut open = OpenRun { before: Some(None), stored: None, ..OpenRun::loaded(run) };
@@ -257,7 +256,7 @@ impl<'a> Desk<'a> {
     /// Whether the run has accepted this before.
     pub(crate) fn is_marked(&mut self, namespace: &Name, id: RunId, mark: &str) -> Result<bool, ServerError> {
         let marked = self.open(namespace, id)?.marks.iter().any(|known| known == mark);
-        Ok(marked || self.storage.is_marked(id, mark)?)
+        Ok(marked || self.storage.reads().is_marked(id, mark)?)
     }
 
     /// Notes something that the run is not to accept a second time.
@@ -285,7 +284,7 @@ impl<'a> Desk<'a> {
         if let Some(known) = self.references.get(key) {
             return Ok(*known);
         }
-        let mut found = self.storage.by_reference(std::slice::from_ref(key))?;
+        let mut found = self.storage.reads().by_reference(std::slice::from_ref(key))?;
         // The batch may have removed the run.
         let is_there = |id: &RunId| self.runs.get(id).is_none_or(|open| !open.forgotten);
         Ok(found.pop().flatten().filter(is_there))

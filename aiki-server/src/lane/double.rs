@@ -3,21 +3,17 @@
 use std::sync::Arc;
 
 use aiki_core::hash::input_hash;
-use aiki_core::listing::{RunFilter, WorkflowUse};
-use aiki_core::name::{Source, WorkflowKey};
+use aiki_core::name::WorkflowKey;
+use aiki_core::run::Reference;
 use aiki_core::run::plan::CreateRun;
-use aiki_core::run::{Reference, RunHead};
-use aiki_core::{Clock, Name, ReadyRun, RunId, Timestamp};
+use aiki_core::{Clock, Name, RunId, Timestamp};
 use aiki_runtime::{SeededEntropy, SystemClock};
 
 use super::Lane;
 use crate::effects::Effects;
 use crate::operation::Create;
 use crate::storage::memory::MemoryStorage;
-use crate::storage::{
-    LoadedRow, QueuedPlace, Reads, ReadyQuery, ReferenceKey, RunQuery, RunWrite, ScheduleReads, ScheduleWrite, Slot,
-    Storage, StorageError,
-};
+use crate::storage::{Reads, ReadyQuery, RunWrite, ScheduleWrite, Slot, Storage, StorageError};
 use crate::timer::Timer;
 
 type BeforeCommit = dyn FnMut(usize) -> Result<(), StorageError> + Send;
@@ -34,51 +30,11 @@ impl Double {
     }
 }
 
-impl Reads for Double {
-    fn load(&mut self, ids: &[RunId]) -> Result<Vec<LoadedRow>, StorageError> {
-        self.memory.load(ids)
-    }
-    fn by_reference(&mut self, keys: &[ReferenceKey]) -> Result<Vec<Option<RunId>>, StorageError> {
-        self.memory.by_reference(keys)
-    }
-    fn pages(&mut self, id: RunId, first: u32, end: u32) -> Result<Vec<String>, StorageError> {
-        self.memory.pages(id, first, end)
-    }
-    fn children(&mut self, parent: RunId, limit: usize) -> Result<Vec<RunId>, StorageError> {
-        self.memory.children(parent, limit)
-    }
-    fn is_marked(&mut self, id: RunId, mark: &str) -> Result<bool, StorageError> {
-        self.memory.is_marked(id, mark)
-    }
-    fn queued(&mut self, after: QueuedPlace, limit: usize) -> Result<Vec<(QueuedPlace, ReadyRun)>, StorageError> {
-        self.memory.queued(after, limit)
-    }
-    fn held(&mut self, after: QueuedPlace, limit: usize) -> Result<Vec<(QueuedPlace, Name)>, StorageError> {
-        self.memory.held(after, limit)
-    }
-    fn runs(&mut self, query: &RunQuery) -> Result<Vec<RunHead>, StorageError> {
-        self.memory.runs(query)
-    }
-    fn count(&mut self, namespace: &Name, filter: &RunFilter) -> Result<u64, StorageError> {
-        self.memory.count(namespace, filter)
-    }
-    fn workflows(&mut self, namespace: &Name, of: Option<(Source, &Name)>) -> Result<Vec<WorkflowUse>, StorageError> {
-        self.memory.workflows(namespace, of)
-    }
-    fn ended(
-        &mut self,
-        until: Timestamp,
-        after: QueuedPlace,
-        limit: usize,
-    ) -> Result<Vec<(QueuedPlace, Name)>, StorageError> {
-        self.memory.ended(until, after, limit)
-    }
-    fn schedules(&mut self) -> &mut dyn ScheduleReads {
-        self.memory.schedules()
-    }
-}
-
 impl Storage for Double {
+    fn reads(&mut self) -> &mut dyn Reads {
+        &mut self.memory
+    }
+
     fn commit(&mut self, writes: &[RunWrite<'_>], schedules: &[ScheduleWrite<'_>]) -> Result<(), StorageError> {
         (self.before_commit)(writes.len())?;
         self.memory.commit(writes, schedules)

@@ -106,7 +106,7 @@ impl LaneHandle {
         read: impl FnOnce(&mut dyn Reads) -> Result<T, StorageError>,
     ) -> Result<T, ServerError> {
         let mut lane = lane.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(read(lane.as_mut().ok_or_else(closed)?.storage())?)
+        Ok(read(lane.as_mut().ok_or_else(closed)?.storage().reads())?)
     }
 
     /// Works off what is queued, ends the thread and lets go of the store. Blocks for as long as the

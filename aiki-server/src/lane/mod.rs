@@ -95,7 +95,7 @@ impl Lane {
         entropy: Arc<dyn Entropy>,
         effects: Arc<Effects>,
     ) -> Result<Self, StorageError> {
-        let last_schedule = storage.schedules().last_id()?.map(|id| RunId::from_bits(id.to_bits()));
+        let last_schedule = storage.reads().schedules().last_id()?.map(|id| RunId::from_bits(id.to_bits()));
         let ids = storage.last_id()?.max(last_schedule).map_or_else(RunIdSource::default, RunIdSource::after);
         Ok(Self {
             storage,
@@ -307,7 +307,7 @@ mod tests {
         assert_eq!(claimed.iter().map(|run| run.head.id).collect::<Vec<_>>(), [id]);
         assert!(nothing_left.into_answer().unwrap().is_empty());
         // Three changes of one run are one write of its row.
-        let stored = lane.storage().load(&[id]).unwrap().remove(0).unwrap().unwrap();
+        let stored = lane.storage().reads().load(&[id]).unwrap().remove(0).unwrap().unwrap();
         assert_eq!((stored.version, stored.head.epoch), (1, 1));
     }
 
@@ -326,7 +326,7 @@ mod tests {
         lane.work(&mut [&mut refused, &mut accepted, &mut again]);
         assert!(matches!(refused.into_answer(), Err(ServerError::Invalid(_))));
         assert_eq!((accepted.into_answer(), again.into_answer()), (Ok(()), Ok(())));
-        let stored = lane.storage().load(&[run]).unwrap().remove(0).unwrap().unwrap();
+        let stored = lane.storage().reads().load(&[run]).unwrap().remove(0).unwrap().unwrap();
         assert_eq!(stored.head.signals, 1);
     }
 
@@ -347,7 +347,7 @@ mod tests {
         assert_eq!(too_much.into_answer(), Err(StorageError::Full.into()));
         cancel.into_answer().unwrap();
         assert!(!d.into_answer().unwrap().existed);
-        let stored = lane.storage().load(&ids[1..]).unwrap();
+        let stored = lane.storage().reads().load(&ids[1..]).unwrap();
         let epochs: Vec<_> = stored.into_iter().map(|row| row.unwrap().unwrap().head.epoch).collect();
         assert_eq!(epochs, [0, 0], "nothing of the refused claim is left");
     }

@@ -52,7 +52,7 @@ impl Desk<'_> {
     /// The schedule, whatever its namespace; `None` when there is none.
     fn bring(&mut self, id: ScheduleId) -> Result<Option<&mut OpenSchedule>, ServerError> {
         if !self.schedules.0.contains_key(&id)
-            && let Some(schedule) = self.storage.schedules().load(id)?
+            && let Some(schedule) = self.storage.reads().schedules().load(id)?
         {
             let stored = Some(schedule.version);
             self.schedules.0.insert(id, OpenSchedule { schedule, stored, changed: false });
@@ -72,7 +72,7 @@ impl Desk<'_> {
         if let Some(open) = found {
             return Ok(Some(open.schedule.record.clone()));
         }
-        let Some(id) = self.storage.schedules().find(key)? else { return Ok(None) };
+        let Some(id) = self.storage.reads().schedules().find(key)? else { return Ok(None) };
         // The batch may have given it another key.
         let stands = self.bring(id)?.filter(|open| key.is_of(&open.schedule.record));
         Ok(stands.map(|open| open.schedule.record.clone()))
@@ -103,8 +103,8 @@ impl Desk<'_> {
     pub(crate) fn due_schedules(&mut self, limit: usize) -> Result<DueSchedules, ServerError> {
         let now = self.now();
         let aside = self.memory.schedules_aside.0.len();
-        let listed = self.storage.schedules().due(now, limit + aside)?;
-        let next = self.storage.schedules().next_due(now)?;
+        let listed = self.storage.reads().schedules().due(now, limit + aside)?;
+        let next = self.storage.reads().schedules().next_due(now)?;
         let full = listed.len() >= limit + aside;
         let mut schedules = Vec::new();
         for id in listed {
@@ -142,11 +142,7 @@ impl Desk<'_> {
 
     /// The run of this reference id, when somebody has it already.
     pub(crate) fn run_of(&mut self, record: &ScheduleRecord, reference_id: &str) -> Result<Option<RunId>, ServerError> {
-        self.by_reference(&ReferenceKey {
-            namespace: record.namespace.clone(),
-            workflow: record.workflow.clone(),
-            reference_id: reference_id.to_owned(),
-        })
+        self.by_reference(&ReferenceKey::of(&record.namespace, &record.workflow, reference_id))
     }
 }
 

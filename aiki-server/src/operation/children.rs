@@ -119,8 +119,7 @@ fn decide_one(
     taken: &mut HashMap<ReferenceKey, (RunId, CreateRun)>,
 ) -> Result<ChildDecision, ServerError> {
     let Some(reference) = &request.reference else { return Ok(ChildDecision::New(desk.next_id())) };
-    let workflow = request.workflow.clone();
-    let key = ReferenceKey { namespace: namespace.clone(), workflow, reference_id: reference.id.clone() };
+    let key = ReferenceKey::of(namespace, &request.workflow, &reference.id);
     let conflict = |run: RunId| {
         let error = ServerError::ReferenceConflict { reference_id: reference.id.clone(), run };
         ChildDecision::Refused(ErrorObject::new("ReferenceConflict", error.to_string()))

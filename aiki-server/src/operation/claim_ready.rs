@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aiki_core::run::plan;
 use aiki_core::server_client::ClaimReady;
-use aiki_core::{Name, ServerError};
+use aiki_core::{Name, RunId, ServerError};
 
 use super::claim::{ClaimAnswer, claim_one};
 use super::{Operation, one_of_many};
@@ -30,25 +30,43 @@ impl Operation for ClaimReadyRuns {
     fn plan(&self, desk: &mut Desk<'_>) -> Result<Self::Answer, ServerError> {
         let ClaimReady { worker, workflows, pools, limit, lease } = &self.request;
         let query = ReadyQuery { namespace: &self.namespace, workflows, pools };
-        let (mut claimed, now) = (Vec::new(), desk.now());
-        for _ in 0..ROUNDS {
-            let mut passed_over = false;
-            // The oldest come first: what is left to those who listen hides nothing.
-            for run in desk.ready(&query, limit - claimed.len())? {
-                let announced = self.announcer.as_ref().is_some_and(|announcer| announcer.has_announced(run));
-                if !plan::is_offered(&desk.run(&self.namespace, run)?.head, announced, now) {
-                    continue;
-                }
-                match one_of_many(run, claim_one(desk, &self.namespace, run, worker, *lease, self.in_process))? {
-                    Some(ClaimAnswer::Granted(run)) => claimed.push(*run),
-                    // Held back, or stalled: it is no longer ready, and the next one takes its place.
-                    _ => passed_over = true,
-                }
+        take_ready(desk, &query, *limit, self.announcer.as_deref(), |desk, run| {
+            match claim_one(desk, &self.namespace, run, worker, *lease, self.in_process)? {
+                ClaimAnswer::Granted(run) => Ok(Some(*run)),
+                ClaimAnswer::Owned(_) | ClaimAnswer::Done => Ok(None),
             }
-            if !passed_over || claimed.len() >= *limit {
-                break;
+        })
+    }
+}
+
+/// Has `take` claim ready runs until there are `limit` of them, the most urgent and then the oldest first. What
+/// was announced is left for a while to those who listen.
+pub(super) fn take_ready<T>(
+    desk: &mut Desk<'_>,
+    query: &ReadyQuery<'_>,
+    limit: usize,
+    announcer: Option<&Announcer>,
+    mut take: impl FnMut(&mut Desk<'_>, RunId) -> Result<Option<T>, ServerError>,
+) -> Result<Vec<T>, ServerError> {
+    let (mut taken, now) = (Vec::new(), desk.now());
+    for _ in 0..ROUNDS {
+        let mut passed_over = false;
+        // The oldest come first: what is left to those who listen hides nothing.
+        for run in desk.ready(query, limit - taken.len())? {
+            let announced = announcer.is_some_and(|announcer| announcer.has_announced(run));
+            if !plan::is_offered(&desk.run(query.namespace, run)?.head, announced, now) {
+                continue;
+            }
+            let one = take(desk, run);
+            match one_of_many(run, one)?.flatten() {
+                Some(one) => taken.push(one),
+                // Held back, or stalled: it is no longer ready, and the next one takes its place.
+                None => passed_over = true,
             }
         }
-        Ok(claimed)
+        if !passed_over || taken.len() >= limit {
+            break;
+        }
     }
+    Ok(taken)
 }

@@ -2,16 +2,10 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use aiki_core::listing::{RunFilter, WorkflowUse};
-use aiki_core::name::Source;
-use aiki_core::run::RunHead;
-use aiki_core::{Name, ReadyRun, RunId, Timestamp};
+use aiki_core::{Name, RunId, Timestamp};
 
 use super::memory::MemoryStorage;
-use super::{
-    LoadedRow, QueuedPlace, Reads, ReadyQuery, ReferenceKey, RunQuery, RunWrite, ScheduleReads, ScheduleWrite, Slot,
-    Storage, StorageError,
-};
+use super::{Reads, ReadyQuery, RunWrite, ScheduleWrite, Slot, Storage, StorageError};
 
 /// Runs in memory, lent to one server at a time. Clones are one memory.
 #[derive(Clone, Debug)]
@@ -64,62 +58,11 @@ impl Drop for Lent {
     }
 }
 
-impl Reads for Lent {
-    fn load(&mut self, ids: &[RunId]) -> Result<Vec<LoadedRow>, StorageError> {
-        self.memory.load(ids)
-    }
-
-    fn by_reference(&mut self, keys: &[ReferenceKey]) -> Result<Vec<Option<RunId>>, StorageError> {
-        self.memory.by_reference(keys)
-    }
-
-    fn pages(&mut self, id: RunId, first: u32, end: u32) -> Result<Vec<String>, StorageError> {
-        self.memory.pages(id, first, end)
-    }
-
-    fn children(&mut self, parent: RunId, limit: usize) -> Result<Vec<RunId>, StorageError> {
-        self.memory.children(parent, limit)
-    }
-
-    fn is_marked(&mut self, id: RunId, mark: &str) -> Result<bool, StorageError> {
-        self.memory.is_marked(id, mark)
-    }
-
-    fn queued(&mut self, after: QueuedPlace, limit: usize) -> Result<Vec<(QueuedPlace, ReadyRun)>, StorageError> {
-        self.memory.queued(after, limit)
-    }
-
-    fn held(&mut self, after: QueuedPlace, limit: usize) -> Result<Vec<(QueuedPlace, Name)>, StorageError> {
-        self.memory.held(after, limit)
-    }
-
-    fn runs(&mut self, query: &RunQuery) -> Result<Vec<RunHead>, StorageError> {
-        self.memory.runs(query)
-    }
-
-    fn count(&mut self, namespace: &Name, filter: &RunFilter) -> Result<u64, StorageError> {
-        self.memory.count(namespace, filter)
-    }
-
-    fn workflows(&mut self, namespace: &Name, of: Option<(Source, &Name)>) -> Result<Vec<WorkflowUse>, StorageError> {
-        Reads::workflows(&mut self.memory, namespace, of)
-    }
-
-    fn ended(
-        &mut self,
-        until: Timestamp,
-        after: QueuedPlace,
-        limit: usize,
-    ) -> Result<Vec<(QueuedPlace, Name)>, StorageError> {
-        self.memory.ended(until, after, limit)
-    }
-
-    fn schedules(&mut self) -> &mut dyn ScheduleReads {
-        self.memory.schedules()
-    }
-}
-
 impl Storage for Lent {
+    fn reads(&mut self) -> &mut dyn Reads {
+        &mut self.memory
+    }
+
     fn commit(&mut self, writes: &[RunWrite<'_>], schedules: &[ScheduleWrite<'_>]) -> Result<(), StorageError> {
         self.memory.commit(writes, schedules)
     }

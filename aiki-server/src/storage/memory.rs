@@ -152,11 +152,7 @@ fn ready_key(head: &RunHead) -> ReadyKey {
 }
 
 fn reference_key(head: &RunHead) -> Option<ReferenceKey> {
-    head.reference_id.clone().map(|reference_id| ReferenceKey {
-        namespace: head.namespace.clone(),
-        workflow: head.workflow.clone(),
-        reference_id,
-    })
+    head.reference_id.as_ref().map(|id| ReferenceKey::of(&head.namespace, &head.workflow, id))
 }
 
 impl Reads for MemoryStorage {
@@ -236,6 +232,10 @@ impl Reads for MemoryStorage {
 }
 
 impl Storage for MemoryStorage {
+    fn reads(&mut self) -> &mut dyn Reads {
+        self
+    }
+
     fn commit(&mut self, writes: &[RunWrite<'_>], schedules: &[ScheduleWrite<'_>]) -> Result<(), StorageError> {
         writes.iter().try_for_each(|write| self.check(write, writes))?;
         schedules.iter().try_for_each(|write| self.schedules.check(write))?;

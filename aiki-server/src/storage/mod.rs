@@ -40,6 +40,13 @@ pub(crate) struct ReferenceKey {
     pub(crate) reference_id: String,
 }
 
+impl ReferenceKey {
+    pub(crate) fn of(namespace: &Name, workflow: &WorkflowKey, reference_id: &str) -> Self {
+        let (namespace, workflow) = (namespace.clone(), workflow.clone());
+        Self { namespace, workflow, reference_id: reference_id.to_owned() }
+    }
+}
+
 /// One row to be written.
 #[derive(Debug)]
 pub(crate) struct RunWrite<'a> {
@@ -160,7 +167,10 @@ pub(crate) trait Reads: Send {
 }
 
 /// A store. Calls come from one thread at a time.
-pub(crate) trait Storage: Reads + 'static {
+pub(crate) trait Storage: Send + 'static {
+    /// What the connection that writes reads.
+    fn reads(&mut self) -> &mut dyn Reads;
+
     /// Writes all rows or none. Durable when it returns.
     fn commit(&mut self, writes: &[RunWrite<'_>], schedules: &[ScheduleWrite<'_>]) -> Result<(), StorageError>;
 

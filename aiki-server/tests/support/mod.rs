@@ -11,7 +11,7 @@ use std::time::Duration;
 use aiki_conformance::server::{Recorder, ServerHarness};
 use aiki_core::{Client, Clock, Name, Timestamp};
 use aiki_runtime::{SeededEntropy, VirtualClock};
-use aiki_server::Server;
+use aiki_server::{Server, ServerBuilder};
 use async_trait::async_trait;
 
 pub const PAYLOAD_LIMIT: usize = 200_000;
@@ -98,91 +98,35 @@ impl ServerHarness for Memory {
     }
 }
 
-/// The SQLite store, on a clock that is stepped by hand.
-#[cfg(feature = "sqlite")]
-pub struct Sqlite {
-    pub server: Server,
+/// Where a server keeps its runs.
+enum Place {
+    #[cfg(feature = "sqlite")]
+    Sqlite(PathBuf),
+    #[cfg(feature = "postgres")]
+    Postgres(test_postgres::Schema),
+}
+
+impl Place {
+    fn builder(&self) -> ServerBuilder {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Place::Sqlite(path) => {
+                Server::builder().sqlite(path).payload_limit(PAYLOAD_LIMIT).history_limit(HISTORY_LIMIT)
+            }
+            #[cfg(feature = "postgres")]
+            Place::Postgres(schema) => on(schema).look_every(SELDOM),
+        }
+    }
+}
+
+/// A store that outlives its server, on a clock that is stepped by hand.
+pub struct Kept {
     pub clock: Arc<ManualClock>,
     recorder: Arc<Recorder>,
-    path: PathBuf,
-    /// The one that runs now, once `server` was restarted.
-    restarted: Mutex<Option<Server>>,
-    _folder: Option<tempfile::TempDir>,
-}
-
-#[cfg(feature = "sqlite")]
-impl Sqlite {
-    /// In a folder of its own that goes with it.
-    pub async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut started = Self::open(&folder.path().join("aiki.db"), Arc::default()).await;
-        started._folder = Some(folder);
-        started
-    }
-
-    pub async fn open(path: &Path, clock: Arc<ManualClock>) -> Self {
-        let recorder = Arc::new(Recorder::default());
-        let server = Self::serve(path, &clock, &recorder).await;
-        Self { server, clock, recorder, path: path.into(), restarted: Mutex::default(), _folder: None }
-    }
-
-    async fn serve(path: &Path, clock: &Arc<ManualClock>, recorder: &Arc<Recorder>) -> Server {
-        let server = Server::builder()
-            .sqlite(path)
-            .clock(clock.clone())
-            .publisher(recorder.clone())
-            .payload_limit(PAYLOAD_LIMIT)
-            .history_limit(HISTORY_LIMIT);
-        server.start().await.unwrap()
-    }
-
-    fn current(&self) -> Server {
-        self.restarted.lock().unwrap().clone().unwrap_or_else(|| self.server.clone())
-    }
-}
-
-#[cfg(feature = "sqlite")]
-#[async_trait]
-impl ServerHarness for Sqlite {
-    fn client_for(&self, namespace: Name) -> Client {
-        self.current().client_for(namespace)
-    }
-
-    fn now(&self) -> Timestamp {
-        self.clock.now()
-    }
-
-    async fn advance(&self, by: Duration) {
-        self.clock.step(by);
-        self.current().run_due_timers().await.unwrap();
-    }
-
-    fn recorder(&self) -> &Recorder {
-        &self.recorder
-    }
-
-    fn payload_limit(&self) -> usize {
-        PAYLOAD_LIMIT
-    }
-
-    fn history_limit(&self) -> u32 {
-        HISTORY_LIMIT
-    }
-
-    async fn restart(&self) {
-        self.current().close().await;
-        let server = Self::serve(&self.path, &self.clock, &self.recorder).await;
-        *self.restarted.lock().unwrap() = Some(server);
-    }
-}
-
-/// The Postgres store in a schema of its own, on a clock that is stepped by hand.
-#[cfg(feature = "postgres")]
-pub struct Postgres {
-    pub schema: test_postgres::Schema,
-    pub clock: Arc<ManualClock>,
-    recorder: Arc<Recorder>,
+    place: Place,
+    /// The one that runs now.
     server: Mutex<Server>,
+    _folder: Option<tempfile::TempDir>,
 }
 
 /// So seldom that it does not happen during a test.
@@ -191,35 +135,51 @@ pub const SELDOM: Duration = Duration::from_secs(3_600);
 
 /// A server on a schema.
 #[cfg(feature = "postgres")]
-pub fn on(schema: &test_postgres::Schema) -> aiki_server::ServerBuilder {
+pub fn on(schema: &test_postgres::Schema) -> ServerBuilder {
     let builder = Server::builder().postgres(&schema.url).postgres_schema(&schema.name);
     builder.payload_limit(PAYLOAD_LIMIT).history_limit(HISTORY_LIMIT)
 }
 
-#[cfg(feature = "postgres")]
-impl Postgres {
-    pub async fn start() -> Self {
-        let (clock, recorder) = (Arc::<ManualClock>::default(), Arc::new(Recorder::default()));
-        let schema = test_postgres::Schema::fresh().await;
-        let server = Self::serve(&schema, &clock, &recorder).await;
-        Self { schema, clock, recorder, server: Mutex::new(server) }
+impl Kept {
+    /// SQLite, in a folder of its own that goes with it.
+    #[cfg(feature = "sqlite")]
+    pub async fn sqlite() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut started = Self::sqlite_at(&folder.path().join("aiki.db"), Arc::default()).await;
+        started._folder = Some(folder);
+        started
     }
 
-    async fn serve(schema: &test_postgres::Schema, clock: &Arc<ManualClock>, recorder: &Arc<Recorder>) -> Server {
-        let server = on(schema).clock(clock.clone()).publisher(recorder.clone()).look_every(SELDOM);
-        server.start().await.unwrap()
+    #[cfg(feature = "sqlite")]
+    pub async fn sqlite_at(path: &Path, clock: Arc<ManualClock>) -> Self {
+        Self::start(Place::Sqlite(path.into()), clock).await
     }
 
-    pub fn current(&self) -> Server {
+    /// Postgres, in a schema of its own.
+    #[cfg(feature = "postgres")]
+    pub async fn postgres() -> Self {
+        Self::start(Place::Postgres(test_postgres::Schema::fresh().await), Arc::default()).await
+    }
+
+    async fn start(place: Place, clock: Arc<ManualClock>) -> Self {
+        let recorder = Arc::new(Recorder::default());
+        let server = Self::serve(&place, &clock, &recorder).await;
+        Self { clock, recorder, place, server: Mutex::new(server), _folder: None }
+    }
+
+    async fn serve(place: &Place, clock: &Arc<ManualClock>, recorder: &Arc<Recorder>) -> Server {
+        place.builder().clock(clock.clone()).publisher(recorder.clone()).start().await.unwrap()
+    }
+
+    pub fn server(&self) -> Server {
         self.server.lock().unwrap().clone()
     }
 }
 
-#[cfg(feature = "postgres")]
 #[async_trait]
-impl ServerHarness for Postgres {
+impl ServerHarness for Kept {
     fn client_for(&self, namespace: Name) -> Client {
-        self.current().client_for(namespace)
+        self.server().client_for(namespace)
     }
 
     fn now(&self) -> Timestamp {
@@ -228,7 +188,7 @@ impl ServerHarness for Postgres {
 
     async fn advance(&self, by: Duration) {
         self.clock.step(by);
-        self.current().run_due_timers().await.unwrap();
+        self.server().run_due_timers().await.unwrap();
     }
 
     fn recorder(&self) -> &Recorder {
@@ -244,8 +204,9 @@ impl ServerHarness for Postgres {
     }
 
     async fn restart(&self) {
-        self.current().close().await;
-        let server = Self::serve(&self.schema, &self.clock, &self.recorder).await;
+        self.server().close().await;
+        let server = Self::serve(&self.place, &self.clock, &self.recorder).await;
+        // A store that others may use as well does it only when told; elsewhere there is nothing left to do.
         server.take_back_orphans().await.unwrap();
         *self.server.lock().unwrap() = server;
     }

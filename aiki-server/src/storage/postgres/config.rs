@@ -9,7 +9,7 @@ use tokio_postgres::{Config, Error};
 use tokio_postgres_rustls::MakeRustlsConnect as Tls;
 
 use super::{ANSWER_LIMIT, CONNECT_LIMIT, describe};
-use crate::builder::ServerStartError;
+use crate::start_error::ServerStartError;
 
 /// The schema of the tables unless told otherwise.
 const SCHEMA: &str = "aiki";

@@ -10,7 +10,7 @@ use tokio_postgres::{Client, Connection, Error, NoTls, Socket, Statement};
 
 use super::config::Target;
 use super::{ANSWER_LIMIT, CONNECT_LIMIT, FIRST_PAUSE, IDLE_LIMIT, LOCK_LIMIT, LONGEST_PAUSE, STATEMENT_LIMIT};
-use crate::builder::ServerStartError;
+use crate::start_error::ServerStartError;
 use crate::storage::StorageError;
 
 /// A connection with the statements that it has prepared.

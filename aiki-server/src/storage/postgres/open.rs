@@ -9,7 +9,7 @@ use super::peers::PeerLink;
 use super::read::PostgresReads;
 use super::schema::migrate;
 use super::write::PostgresStorage;
-use crate::builder::ServerStartError;
+use crate::start_error::ServerStartError;
 use crate::storage::{Reads, Storage};
 
 /// The lane's connection, those for reading, and the one on which servers talk to each other.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_postgres::{Client, Error};
 
 use super::config::Target;
-use crate::builder::ServerStartError;
+use crate::start_error::ServerStartError;
 
 /// The oldest Postgres that is tested.
 const OLDEST: i32 = 15;

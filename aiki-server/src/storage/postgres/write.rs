@@ -198,6 +198,10 @@ impl ScheduleReads for PostgresStorage {
 }
 
 impl Storage for PostgresStorage {
+    fn reads(&mut self) -> &mut dyn Reads {
+        self
+    }
+
     fn commit(&mut self, writes: &[RunWrite<'_>], schedules: &[ScheduleWrite<'_>]) -> Result<(), StorageError> {
         let (counted, note) = (std::mem::take(&mut self.counted), self.note.take());
         if self.spoilt.is_some() {

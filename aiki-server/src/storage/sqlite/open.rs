@@ -11,7 +11,7 @@ use super::read::SqliteReads;
 use super::schema::{self, SchemaError};
 use super::write::SqliteStorage;
 use super::{Options, lock, place};
-use crate::builder::ServerStartError;
+use crate::start_error::ServerStartError;
 use crate::storage::{Reads, Storage};
 
 /// Connections for reading.

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::builder::ServerStartError;
+use crate::start_error::ServerStartError;
 
 /// The one true path of a database, so that the same file has the same lock whatever it was called by.
 /// Its folder has to be there, it does not.

@@ -4,18 +4,14 @@ use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use aiki_core::listing::{RunFilter, WorkflowUse};
-use aiki_core::name::Source;
-use aiki_core::run::RunHead;
-use aiki_core::{Name, ReadyRun, RunId, Timestamp};
+use aiki_core::{Name, RunId, Timestamp};
 use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::checkpoint::{Checkpointer, Written};
 use super::read::SqliteReads;
 use super::{schedules, to_column, to_run_id, to_timestamp, workflows};
 use crate::storage::{
-    LoadedRow, QueuedPlace, Reads, ReadyQuery, ReferenceKey, RunQuery, RunWrite, ScheduleWrite, Slot, Storage,
-    StorageError, StoredRun, slot_key, workflow_changes,
+    Reads, ReadyQuery, RunWrite, ScheduleWrite, Slot, Storage, StorageError, StoredRun, slot_key, workflow_changes,
 };
 
 /// SQLite's own limit of a file, in pages.
@@ -160,61 +156,6 @@ fn forget(transaction: &Transaction<'_>, write: &RunWrite<'_>) -> Result<(), Sto
     Ok(())
 }
 
-impl Reads for SqliteStorage {
-    fn load(&mut self, ids: &[RunId]) -> Result<Vec<LoadedRow>, StorageError> {
-        self.reads.load(ids)
-    }
-
-    fn by_reference(&mut self, keys: &[ReferenceKey]) -> Result<Vec<Option<RunId>>, StorageError> {
-        self.reads.by_reference(keys)
-    }
-
-    fn pages(&mut self, id: RunId, first: u32, end: u32) -> Result<Vec<String>, StorageError> {
-        self.reads.pages(id, first, end)
-    }
-
-    fn children(&mut self, parent: RunId, limit: usize) -> Result<Vec<RunId>, StorageError> {
-        self.reads.children(parent, limit)
-    }
-
-    fn is_marked(&mut self, id: RunId, mark: &str) -> Result<bool, StorageError> {
-        self.reads.is_marked(id, mark)
-    }
-
-    fn queued(&mut self, after: QueuedPlace, limit: usize) -> Result<Vec<(QueuedPlace, ReadyRun)>, StorageError> {
-        self.reads.queued(after, limit)
-    }
-
-    fn held(&mut self, after: QueuedPlace, limit: usize) -> Result<Vec<(QueuedPlace, Name)>, StorageError> {
-        self.reads.held(after, limit)
-    }
-
-    fn runs(&mut self, query: &RunQuery) -> Result<Vec<RunHead>, StorageError> {
-        self.reads.runs(query)
-    }
-
-    fn count(&mut self, namespace: &Name, filter: &RunFilter) -> Result<u64, StorageError> {
-        self.reads.count(namespace, filter)
-    }
-
-    fn workflows(&mut self, namespace: &Name, of: Option<(Source, &Name)>) -> Result<Vec<WorkflowUse>, StorageError> {
-        self.reads.workflows(namespace, of)
-    }
-
-    fn ended(
-        &mut self,
-        until: Timestamp,
-        after: QueuedPlace,
-        limit: usize,
-    ) -> Result<Vec<(QueuedPlace, Name)>, StorageError> {
-        self.reads.ended(until, after, limit)
-    }
-
-    fn schedules(&mut self) -> &mut dyn crate::storage::ScheduleReads {
-        &mut self.reads
-    }
-}
-
 impl SqliteStorage {
     fn write(&mut self, writes: &[RunWrite<'_>], changed: &[ScheduleWrite<'_>]) -> Result<(), StorageError> {
         if let Some(limit) = &self.page_limit {
@@ -248,6 +189,10 @@ impl SqliteStorage {
 }
 
 impl Storage for SqliteStorage {
+    fn reads(&mut self) -> &mut dyn Reads {
+        &mut self.reads
+    }
+
     fn commit(&mut self, writes: &[RunWrite<'_>], schedules: &[ScheduleWrite<'_>]) -> Result<(), StorageError> {
         self.write(writes, schedules).map_err(StorageError::while_writing)
     }

@@ -10,14 +10,14 @@ use crate::time::Timestamp;
 /// Judges whether a plain worker may start a child for `parent`. The parent's state does not matter.
 ///
 /// # Errors
-/// [`PlainError::Revision`] when it has moved on, [`PlainError::IllegalTask`] when the child would be
+/// [`PlainError::Revision`] when it has moved on, [`PlainError::Refused`] when the child would be
 /// nested too deep.
 pub fn judge_parent(parent: &RunHead, expected_revision: u64) -> Result<(), PlainError> {
     if parent.revision != expected_revision {
         return Err(PlainError::Revision { expected: expected_revision, actual: parent.revision });
     }
     if parent.depth >= MAX_DEPTH {
-        return Err(PlainError::IllegalTask(format!(
+        return Err(PlainError::Refused(format!(
             "the parent {} has {} ancestors, the limit is {MAX_DEPTH}: does a workflow start itself?",
             parent.id, parent.depth
         )));

@@ -116,7 +116,7 @@ pub enum PlainError {
     /// The run has no such task.
     #[error("the run has no task {0}")]
     TaskNotFound(TaskId),
-    /// The task cannot do that where it stands.
+    /// The task, or the parent, cannot do that where it stands.
     #[error("{0}")]
-    IllegalTask(String),
+    Refused(String),
 }

@@ -88,7 +88,7 @@ fn open(head: &RunHead, id: TaskId) -> Result<(u32, bool), PlainError> {
         return Err(PlainError::TaskNotFound(id));
     }
     if head.open_tasks.binary_search(&ordinal).is_err() {
-        return Err(PlainError::IllegalTask(format!("task {id} has ended: its result stands")));
+        return Err(PlainError::Refused(format!("task {id} has ended: its result stands")));
     }
     Ok((ordinal, head.parked.iter().any(|parked| parked.step == ParkedStep::Task(ordinal))))
 }
@@ -96,7 +96,7 @@ fn open(head: &RunHead, id: TaskId) -> Result<(u32, bool), PlainError> {
 fn running(head: &RunHead, id: TaskId) -> Result<u32, PlainError> {
     match open(head, id)? {
         (ordinal, false) => Ok(ordinal),
-        (_, true) => Err(PlainError::IllegalTask(format!("task {id} waits for its next attempt: start that first"))),
+        (_, true) => Err(PlainError::Refused(format!("task {id} waits for its next attempt: start that first"))),
     }
 }
 
