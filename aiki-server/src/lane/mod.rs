@@ -281,6 +281,8 @@ mod tests {
     use crate::storage::memory::MemoryStorage;
     use aiki_core::Name;
     use aiki_core::name::WorkflowKey;
+    #[cfg(feature = "http")]
+    use aiki_core::run::head::ConcurrencyKey;
     use aiki_core::run::plan::EventMessage;
     use aiki_core::server_client::{ClaimReady, SendEvent};
 
@@ -309,6 +311,32 @@ mod tests {
         // Three changes of one run are one write of its row.
         let stored = lane.storage().reads().load(&[id]).unwrap().remove(0).unwrap().unwrap();
         assert_eq!((stored.version, stored.head.epoch), (1, 1));
+    }
+
+    #[cfg(feature = "http")]
+    #[test]
+    fn a_run_that_has_to_wait_keeps_no_other_from_a_plain_worker() {
+        use crate::operation::ClaimPlainly;
+        let mut lane = lane(MemoryStorage::default());
+        let limited = |reference: &str| {
+            let mut create = double::create(reference);
+            create.request.concurrency = Some(ConcurrencyKey { key: "k".into(), limit: 1 });
+            Planned::new(create)
+        };
+        let (mut working, mut first) = (limited("working"), claim_ready(1));
+        lane.work(&mut [&mut working, &mut first]);
+        assert_eq!(first.into_answer().unwrap().len(), 1);
+        let (mut waits, mut free) = (limited("waits"), create("free"));
+        let mut told = Planned::new(ClaimPlainly {
+            namespace: Name::new("n"),
+            workflows: vec![WorkflowKey::user("w", "1")],
+            pools: Vec::new(),
+            limit: 1,
+            lease: Duration::from_secs(9),
+            announcer: None,
+        });
+        lane.work(&mut [&mut waits, &mut free, &mut told]);
+        assert_eq!(told.into_answer(), Ok(vec![free.into_answer().unwrap().id]));
     }
 
     #[test]
