@@ -27,11 +27,11 @@ use async_trait::async_trait;
 
 use crate::measure::{self, Claimed};
 use crate::operation::{
-    ActivateScheduleOp, Cancel, CancelMany, Claim, ClaimAnswer, ClaimReadyRuns, Command, Create, ReceiveEvent, Refresh,
-    Release, SetScheduleStatus, SetTask, WriteReport,
+    ActivateScheduleOp, Cancel, CancelMany, Claim, ClaimAnswer, ClaimReadyRuns, Command, Create, Operation,
+    ReceiveEvent, Refresh, Release, SetScheduleStatus, SetTask, WriteReport,
 };
 use crate::server::Inner;
-use crate::storage::{ReferenceKey, ScheduleKey, ScheduleQuery, StoredRun};
+use crate::storage::{LoadedRow, ReferenceKey, ScheduleKey, ScheduleQuery, StoredRun};
 use crate::{record, validate};
 
 /// Speaks to the server of the same program for one namespace. A run of another namespace is not
@@ -89,6 +89,38 @@ impl LocalClient {
         }
     }
 
+    /// Several runs in one look.
+    pub(crate) async fn load_all(&self, runs: &[RunId]) -> Vec<Result<StoredRun, ServerError>> {
+        let wanted = runs.to_vec();
+        let told = |run: RunId, row: LoadedRow| {
+            row?.filter(|stored| stored.head.namespace == self.namespace).ok_or(ServerError::RunNotFound(run))
+        };
+        match self.server.readers.read(move |store| store.load(&wanted)).await {
+            Ok(rows) => runs.iter().zip(rows).map(|(run, row)| told(*run, row)).collect(),
+            Err(error) => runs.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+
+    /// Plans and commits what is valid, in one go; the answers are in their order.
+    pub(crate) async fn call_each<O: Operation>(
+        &self,
+        operations: Vec<Result<O, ServerError>>,
+    ) -> Vec<Result<O::Answer, ServerError>> {
+        let (mut valid, mut refused) = (Vec::with_capacity(operations.len()), Vec::new());
+        for operation in operations {
+            refused.push(match operation {
+                Ok(operation) => {
+                    valid.push(operation);
+                    None
+                }
+                Err(error) => Some(error),
+            });
+        }
+        let mut answers = self.server.lane.call_all(valid).await.into_iter();
+        let missing = || Err(ServerError::Internal("the lane's answer lacks an item".into()));
+        refused.into_iter().map(|error| error.map_or_else(|| answers.next().unwrap_or_else(missing), Err)).collect()
+    }
+
     pub(crate) fn view(&self, head: RunHead) -> RunView {
         let ready = matches!(head.state, RunState::Queued { .. });
         let unserved = ready && !self.server.workers.serves(&head, self.server.clock.now());
@@ -125,8 +157,13 @@ impl LocalClient {
     pub(crate) async fn create_run_once(
         &self,
         key: Option<String>,
-        mut request: CreateRun,
+        request: CreateRun,
     ) -> Result<CreatedRun, ServerError> {
+        self.server.lane.call(self.creation(key, request)?).await
+    }
+
+    /// The operation that creates a run, once for each key.
+    pub(crate) fn creation(&self, key: Option<String>, mut request: CreateRun) -> Result<Create, ServerError> {
         request.trace = request.trace.or_else(|| self.trace.clone());
         let hidden = |reference: &Reference| reference.id.starts_with(HIDDEN_REFERENCE);
         if request.reference.as_ref().is_some_and(hidden) {
@@ -137,15 +174,26 @@ impl LocalClient {
             request.reference = Some(Reference { id: format!("{HIDDEN_REFERENCE}{key}"), conflict_policy });
         }
         validate::create(&request, self.server.payload_limit, self.server.clock.now())?;
-        self.server.lane.call(Create { namespace: self.namespace.clone(), request }).await
+        Ok(Create { namespace: self.namespace.clone(), request })
     }
 
     /// Hands over an event, once for each key.
     pub(crate) async fn send_event_once(&self, request: SendEvent, key: Option<String>) -> Result<(), ServerError> {
+        self.server.lane.call(self.reception(request, key)?).await
+    }
+
+    /// The operation that hands over an event, once for each key.
+    pub(crate) fn reception(&self, request: SendEvent, key: Option<String>) -> Result<ReceiveEvent, ServerError> {
         validate::event(&request.event, self.server.payload_limit)?;
         key.iter().try_for_each(|key| validate::name("the event's key", key))?;
         let (namespace, history_limit) = (self.namespace.clone(), self.server.history_limit);
-        self.server.lane.call(ReceiveEvent { namespace, request, key, history_limit, late: false }).await
+        Ok(ReceiveEvent { namespace, request, key, history_limit, late: false })
+    }
+
+    /// The operation that writes a report.
+    pub(crate) fn writing(&self, report: Report) -> Result<WriteReport, ServerError> {
+        validate::report(&report, self.server.payload_limit)?;
+        Ok(WriteReport { namespace: self.namespace.clone(), report, history_limit: self.server.history_limit })
     }
 
     /// The run with a reference id.
@@ -305,9 +353,7 @@ impl ServerClient for LocalClient {
     }
 
     async fn report(&self, report: Report) -> Result<ReportReceipt, ServerError> {
-        validate::report(&report, self.server.payload_limit)?;
-        let (namespace, history_limit) = (self.namespace.clone(), self.server.history_limit);
-        self.server.lane.call(WriteReport { namespace, report, history_limit }).await
+        self.server.lane.call(self.writing(report)?).await
     }
 
     async fn list_workers(&self) -> Result<Vec<WorkerInfo>, ServerError> {

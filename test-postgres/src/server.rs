@@ -167,6 +167,14 @@ impl PostgresServer {
         }
     }
 
+    /// The process above its sessions.
+    ///
+    /// # Panics
+    /// When it was crashed.
+    pub fn id(&self) -> u32 {
+        self.process.as_ref().expect("it runs").id()
+    }
+
     /// The port on the loopback interface.
     pub fn port(&self) -> u16 {
         self.port

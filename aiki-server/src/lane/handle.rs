@@ -92,6 +92,27 @@ impl LaneHandle {
         }
     }
 
+    /// Plans and commits operations one after the other, each with an outcome of its own, in their order.
+    /// Dropping the future leaves open which took effect.
+    pub(crate) async fn call_all<O: Operation>(&self, operations: Vec<O>) -> Vec<Result<O::Answer, ServerError>> {
+        match self {
+            LaneHandle::Thread(lane) => lane.queue.call_all(operations).await,
+            LaneHandle::Inline(lane) => {
+                let mut planned: Vec<_> = operations.into_iter().map(Planned::new).collect();
+                let mut lane = lane.lock().unwrap_or_else(PoisonError::into_inner);
+                match lane.as_mut() {
+                    Some(lane) => {
+                        let mut jobs: Vec<_> = planned.iter_mut().map(|planned| planned as &mut dyn Job).collect();
+                        lane.work(&mut jobs);
+                    }
+                    None => planned.iter_mut().for_each(|planned| planned.refuse(closed())),
+                }
+                drop(lane);
+                planned.into_iter().map(Planned::into_answer).collect()
+            }
+        }
+    }
+
     /// How many requests wait for the next batch.
     pub(crate) fn waiting(&self) -> usize {
         match self {

@@ -68,6 +68,55 @@ impl<O: Operation> Job for Request<O> {
     }
 }
 
+/// One of several requests whose answers go out together.
+struct Part<O: Operation> {
+    planned: Planned<O>,
+    at: usize,
+    gathered: Arc<Gathered<O::Answer>>,
+}
+
+type Answers<A> = Vec<Option<Result<A, ServerError>>>;
+
+/// The answers so far. They are sent when the last part is gone, answered or not: whoever waits is woken once.
+struct Gathered<A> {
+    answers: Mutex<Answers<A>>,
+    reply: Option<oneshot::Sender<Answers<A>>>,
+}
+
+impl<A> Drop for Gathered<A> {
+    fn drop(&mut self) {
+        let answers = std::mem::take(self.answers.get_mut().unwrap_or_else(PoisonError::into_inner));
+        if let Some(reply) = self.reply.take() {
+            // Whoever asked may have gone.
+            let _ = reply.send(answers);
+        }
+    }
+}
+
+impl<O: Operation> Job for Part<O> {
+    fn touches(&self, runs: &mut Vec<aiki_core::RunId>) {
+        self.planned.touches(runs);
+    }
+
+    fn references(&self, keys: &mut Vec<crate::storage::ReferenceKey>) {
+        self.planned.references(keys);
+    }
+
+    fn plan(&mut self, desk: &mut super::Desk<'_>) {
+        self.planned.plan(desk);
+    }
+
+    fn refuse(&mut self, error: ServerError) {
+        self.planned.refuse(error);
+    }
+
+    fn reply(self: Box<Self>) {
+        let Part { planned, at, gathered } = *self;
+        let answer = planned.into_answer();
+        gathered.answers.lock().unwrap_or_else(PoisonError::into_inner)[at] = Some(answer);
+    }
+}
+
 impl Queue {
     pub(super) fn new() -> Self {
         let permits = Arc::new(Semaphore::new(QUEUE_LIMIT));
@@ -84,8 +133,43 @@ impl Queue {
         let (reply, answer) = oneshot::channel();
         let size = operation.size();
         let job = Box::new(Request { planned: Planned::new(operation), reply });
-        self.push(Queued { job, size, _permit: permit })?;
+        self.push([Queued { job, size, _permit: permit }])?;
         answer.await.unwrap_or_else(|_| Err(self.ended()))
+    }
+
+    /// Queues operations one behind the other and waits for all their answers, which are in their order. Each has its
+    /// own outcome; that they meet in one transaction is likely and not promised.
+    pub(super) async fn call_all<O: Operation>(&self, operations: Vec<O>) -> Vec<Result<O::Answer, ServerError>> {
+        let mut answers = Vec::with_capacity(operations.len());
+        let mut operations = operations.into_iter().peekable();
+        while operations.peek().is_some() {
+            let part: Vec<O> = operations.by_ref().take(BATCH_LIMIT).collect();
+            answers.extend(self.call_together(part).await);
+        }
+        answers
+    }
+
+    async fn call_together<O: Operation>(&self, operations: Vec<O>) -> Vec<Result<O::Answer, ServerError>> {
+        let count = operations.len();
+        let refuse = |error: ServerError| (0..count).map(|_| Err(error.clone())).collect();
+        // At most BATCH_LIMIT, which is far below what the queue has.
+        let permits = Arc::clone(&self.permits).acquire_many_owned(u32::try_from(count).unwrap_or(u32::MAX)).await;
+        let Ok(mut permits) = permits else { return refuse(self.ended()) };
+        let (reply, answered) = oneshot::channel();
+        let answers = Mutex::new((0..count).map(|_| None).collect());
+        let gathered = Arc::new(Gathered { answers, reply: Some(reply) });
+        let queued = operations.into_iter().enumerate().filter_map(|(at, operation)| {
+            let (size, _permit) = (operation.size(), permits.split(1)?);
+            let part = Part { planned: Planned::new(operation), at, gathered: Arc::clone(&gathered) };
+            Some(Queued { job: Box::new(part), size, _permit })
+        });
+        let queued: Vec<_> = queued.collect();
+        drop(gathered);
+        if let Err(error) = self.push(queued) {
+            return refuse(error);
+        }
+        let mut answers = answered.await.unwrap_or_default().into_iter();
+        (0..count).map(|_| answers.next().flatten().unwrap_or_else(|| Err(self.ended()))).collect()
     }
 
     /// The answer after the end, however that came.
@@ -98,12 +182,12 @@ impl Queue {
         self.state().jobs.len()
     }
 
-    fn push(&self, queued: Queued) -> Result<(), ServerError> {
+    fn push(&self, queued: impl IntoIterator<Item = Queued>) -> Result<(), ServerError> {
         let mut state = self.state();
         if state.closed {
             return Err(if state.died { died() } else { closed() });
         }
-        state.jobs.push_back(queued);
+        state.jobs.extend(queued);
         if std::mem::take(&mut state.idle) {
             drop(state);
             self.filled.notify_one();
@@ -185,6 +269,7 @@ mod tests {
     use super::super::{Desk, LaneHandle};
     use super::*;
     use crate::operation::ClaimReadyRuns;
+    use crate::storage::StorageError;
     use aiki_core::RunId;
     use aiki_core::server_client::ClaimReady;
     use std::time::Duration;
@@ -215,6 +300,31 @@ mod tests {
         assert_eq!(lane.call(create("b")).await, Err(closed()));
     }
 
+    #[tokio::test]
+    async fn many_at_once_have_an_outcome_each_in_their_order() {
+        // More than one batch takes. The store wants them one by one, and refuses the eighth.
+        let (count, mut commits) = (BATCH_LIMIT + 3, 0);
+        let store = Double::new(move |rows| {
+            commits += usize::from(rows == 1);
+            if rows > 1 || commits == 8 { Err(StorageError::Full) } else { Ok(()) }
+        });
+        let lane = LaneHandle::on_thread(lane(store)).unwrap();
+        let references: Vec<String> = (0..count).map(|at| at.to_string()).collect();
+        let answers = lane.call_all(references.iter().map(|reference| create(reference)).collect()).await;
+        assert_eq!(answers.len(), count);
+        for (reference, answer) in references.iter().zip(answers) {
+            match answer {
+                Ok(created) => {
+                    let again = lane.call(create(reference)).await.unwrap();
+                    assert_eq!((again.id, again.existed), (created.id, true), "{reference}");
+                }
+                Err(error) => assert_eq!((reference.as_str(), error), ("7", StorageError::Full.into())),
+            }
+        }
+        lane.close();
+        assert_eq!(lane.call_all(vec![create("x"), create("y")]).await, [Err(closed()), Err(closed())]);
+    }
+
     /// Takes the lane's thread along when it is answered.
     struct Fatal;
 
@@ -234,13 +344,14 @@ mod tests {
         let own = Arc::clone(&queue);
         let thread = std::thread::spawn(move || own.serve(lane(Double::new(|_| Ok(())))));
         let permit = Arc::clone(&queue.permits).acquire_owned().await.unwrap();
-        queue.push(Queued { job: Box::new(Fatal), size: 0, _permit: permit }).unwrap();
+        queue.push([Queued { job: Box::new(Fatal), size: 0, _permit: permit }]).unwrap();
         assert!(thread.join().is_err());
         let error = queue.call(create("a")).await.unwrap_err();
         assert!(
             matches!(&error, ServerError::Internal(text) if text.contains("panicked") && text.contains("start it again")),
             "{error}"
         );
+        assert_eq!(queue.call_all(vec![create("b"), create("c")]).await, [Err(died()), Err(died())]);
         // Closing it afterwards does not change the reason.
         queue.close();
         assert_eq!(queue.call(create("a")).await, Err(died()));

@@ -4,11 +4,12 @@
 //! cargo bench -p integration-tests --bench three_processes            # -- --quick for a first look
 //! ```
 //!
-//! The database is a SQLite file, or what `AIKI_BENCH_DATABASE` names.
+//! The database is a SQLite file; with `--postgres` a Postgres of its own, which writes durably.
 
 #![allow(clippy::expect_used, reason = "a benchmark that cannot run stops")]
 
 mod echo;
+mod raw_commits;
 mod usage;
 
 use std::time::Instant;
@@ -20,6 +21,7 @@ use integration_tests::chain::{self, Chain, Chains};
 use integration_tests::program::{self, Program};
 use integration_tests::redis::{RedisServer, command, connect};
 use integration_tests::worker_process::WorkerProcess;
+use test_postgres::PostgresServer;
 
 const SERVER: &str = env!("CARGO_BIN_EXE_server-program");
 const WORKER: &str = env!("CARGO_BIN_EXE_remote-worker");
@@ -32,6 +34,7 @@ fn main() {
     if arguments.iter().any(|argument| argument == "--test") {
         return;
     }
+    let postgres = arguments.iter().any(|argument| argument == "--postgres");
     let share = if arguments.iter().any(|argument| argument == "--quick") { 10 } else { 1 };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime can be made");
     runtime.block_on(async {
@@ -43,23 +46,37 @@ fn main() {
             }
             print(&format!("bare JSON post and echo, {name}"), "/s", 0, rates);
         }
-        measure(1, 5_000 / share, 500 / share).await;
-        measure(5, 2_000 / share, 300 / share).await;
+        let postgres = if postgres { Some(PostgresServer::start().await) } else { None };
+        if let Some(postgres) = &postgres {
+            for sessions in [IN_FLIGHT, 1] {
+                let rate = async || raw_commits::postgres(&postgres.url(), sessions).await;
+                let rates = vec![rate().await, rate().await, rate().await];
+                print(&format!("bare Postgres, a row per commit, {sessions} sessions"), "/s", 0, rates);
+            }
+        } else {
+            let folder = || tempfile::tempdir().expect("a directory");
+            let rates = (0..ROUNDS).map(|_| raw_commits::sqlite(folder().path())).collect();
+            print("bare SQLite, a row per commit", "/s", 0, rates);
+        }
+        measure(1, 10_000 / share, 500 / share, postgres.as_ref()).await;
+        measure(5, 4_000 / share, 300 / share, postgres.as_ref()).await;
         println!("\nload of the machine after: {}", usage::load());
     });
 }
 
-async fn measure(tasks: u64, runs: usize, alone: usize) {
+async fn measure(tasks: u64, runs: usize, alone: usize, postgres: Option<&PostgresServer>) {
     println!("\nW{tasks}: {runs} runs with {IN_FLIGHT} in flight, {alone} one at a time, {ROUNDS} rounds");
-    let names = ["server, s of processor per 1,000 runs", "worker, likewise", "Redis, likewise", "load, likewise"];
+    let names = ["server, s of processor per 1,000 runs", "worker", "Redis", "load"];
     let (mut rates, mut half, mut late) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut calls, mut commands, mut resident) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut calls, mut calls_alone, mut commands) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut resident, mut database_processor) = (Vec::new(), Vec::new());
     let mut processors: [Vec<f64>; 4] = Default::default();
     for _ in 0..ROUNDS {
         let redis = RedisServer::start().await;
         let folder = tempfile::tempdir().expect("a directory");
         let file = format!("sqlite://{}", folder.path().join("aiki.db").display());
-        let database = std::env::var("AIKI_BENCH_DATABASE").unwrap_or(file);
+        let database = postgres.map_or(file, PostgresServer::url);
+        let database_cpu = || postgres.map_or(0.0, |postgres| usage::cpu_seconds_of_family(postgres.id()));
         let arguments = ["--listen", "127.0.0.1:0", "--database", &database, "--redis", &redis.url()];
         let server = Program::spawn(program::command(SERVER, &arguments));
         let url = format!("http://{}", server.address());
@@ -74,20 +91,26 @@ async fn measure(tasks: u64, runs: usize, alone: usize) {
         let admin = connect(&address).await;
         let processes = [server.id(), worker.id(), redis.id().expect("it runs"), std::process::id()];
 
-        let mut times = Vec::new();
+        // The first ones open the connections.
+        for _ in 0..10 {
+            one(&load, 0, tasks).await;
+        }
+        let (mut times, calls_before) = (Vec::new(), requests(&server));
         for number in 0..alone {
             times.push(one(&load, number, tasks).await);
         }
+        calls_alone.push((requests(&server) - calls_before) / alone as f64);
         times.sort_by(f64::total_cmp);
         half.push(times[(times.len() - 1) / 2]);
         late.push(times[(times.len() - 1) * 99 / 100]);
 
         command::<String>(&admin, "CONFIG RESETSTAT").await;
         let (calls_before, cpu_before) = (requests(&server), processes.map(usage::cpu_seconds));
-        let begin = Instant::now();
+        let (database_before, begin) = (database_cpu(), Instant::now());
         let all = futures::stream::iter(alone..alone + runs).map(|number| one(&load, number, tasks));
         all.buffer_unordered(IN_FLIGHT).collect::<Vec<_>>().await;
         rates.push(runs as f64 / begin.elapsed().as_secs_f64());
+        database_processor.push((database_cpu() - database_before) / runs as f64 * 1e3);
         for (at, process) in processes.into_iter().enumerate() {
             processors[at].push((usage::cpu_seconds(process) - cpu_before[at]) / runs as f64 * 1e3);
         }
@@ -99,10 +122,14 @@ async fn measure(tasks: u64, runs: usize, alone: usize) {
     print("throughput", "runs/s", 0, rates);
     print("start to result, one at a time, p50", "ms", 2, half);
     print("  p99", "ms", 2, late);
-    print("HTTP requests per run", "", 2, calls);
+    print("HTTP requests per run, one at a time", "", 2, calls_alone);
+    print(&format!("HTTP requests per run, {IN_FLIGHT} in flight"), "", 2, calls);
     print("Redis commands per run, those in scripts too", "", 2, commands);
     for (name, values) in names.into_iter().zip(processors) {
         print(name, "s", 3, values);
+    }
+    if postgres.is_some() {
+        print("Postgres", "s", 3, database_processor);
     }
     print("server, resident", "MB", 0, resident);
 }

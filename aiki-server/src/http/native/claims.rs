@@ -5,7 +5,6 @@ use std::time::Duration;
 use aiki_core::server_client::{ClaimReady, ClaimRuns, ClaimStatus};
 use aiki_core::{ReportReceipt, ServerError};
 use aiki_wire::native::{self, ClaimAnswer, Claimed, Outcome};
-use futures::future::join_all;
 
 use super::{outcome, server};
 use crate::local_client::LocalClient;
@@ -93,12 +92,12 @@ pub(super) async fn release(client: LocalClient, call: native::ReleaseRuns) -> R
     server(&client).release_runs(&call.worker, &call.claims).await
 }
 
-/// All at the same time, so that they are one commit.
+/// All in one go, so that they are one commit.
 pub(super) async fn report(
     client: LocalClient,
     call: native::Reports,
 ) -> Result<Vec<Outcome<ReportReceipt>>, ServerError> {
     validate::items("reports", call.reports.len())?;
-    let answers = join_all(call.reports.into_iter().map(|report| server(&client).report(report))).await;
-    Ok(answers.into_iter().map(outcome).collect())
+    let reports = call.reports.into_iter().map(|report| client.writing(report)).collect();
+    Ok(client.call_each(reports).await.into_iter().map(outcome).collect())
 }

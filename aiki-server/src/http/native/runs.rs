@@ -4,7 +4,6 @@ use aiki_core::run::record::Signal;
 use aiki_core::server_client::{ChildRun, CreatedRun, SetTaskResult};
 use aiki_core::{RunId, ServerError};
 use aiki_wire::native::{self, NewRun, OneEvent, Outcome, RunData, StartedAndWaited, TaskResult};
-use futures::future::join_all;
 
 use super::{outcome, server};
 use crate::local_client::LocalClient;
@@ -18,24 +17,21 @@ pub(super) async fn data(client: &LocalClient, row: StoredRun) -> Result<RunData
     RunData::new(row.head, pages).map_err(|error| ServerError::Internal(error.to_string()))
 }
 
-/// All at the same time, so that they are one commit.
+/// All in one go, so that they are one commit.
 pub(super) async fn create(
     client: LocalClient,
     call: native::CreateRuns,
 ) -> Result<Vec<Outcome<CreatedRun>>, ServerError> {
     validate::items("runs", call.runs.len())?;
-    Ok(join_all(call.runs.into_iter().map(|run| create_one(&client, run))).await)
-}
-
-async fn create_one(client: &LocalClient, NewRun { key, run }: NewRun) -> Outcome<CreatedRun> {
-    outcome(client.create_run_once(key, run).await)
+    let runs = call.runs.into_iter().map(|NewRun { key, run }| client.creation(key, run)).collect();
+    Ok(client.call_each(runs).await.into_iter().map(outcome).collect())
 }
 
 pub(super) async fn start_and_wait(
     client: LocalClient,
     call: native::StartAndWait,
 ) -> Result<StartedAndWaited, ServerError> {
-    match create_one(&client, call.run).await {
+    match outcome(client.create_run_once(call.run.key, call.run.run).await) {
         Outcome::Ok(created) => {
             let timeout = call.timeout.min(native::MAX_WAIT);
             let view = server(&client).await_run(created.id, timeout).await;
@@ -89,12 +85,12 @@ pub(super) async fn get_signals(client: LocalClient, call: native::GetSignals) -
     server(&client).get_signals(call.run, call.known).await
 }
 
-/// All at the same time, so that they are one commit.
+/// All in one go, so that they are one commit.
 pub(super) async fn send_events(
     client: LocalClient,
     call: native::SendEvents,
 ) -> Result<Vec<Outcome<()>>, ServerError> {
     validate::items("events", call.events.len())?;
-    let sent = call.events.into_iter().map(|OneEvent { event, key }| client.send_event_once(event, key));
-    Ok(join_all(sent).await.into_iter().map(outcome).collect())
+    let events = call.events.into_iter().map(|OneEvent { event, key }| client.reception(event, key)).collect();
+    Ok(client.call_each(events).await.into_iter().map(outcome).collect())
 }

@@ -3,7 +3,6 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
-use std::time::Duration;
 
 use aiki_core::server_client::RunView;
 use aiki_core::{RunId, ServerError};
@@ -13,11 +12,6 @@ use super::outcome;
 use crate::local_client::LocalClient;
 use crate::validate;
 use crate::watchers::Watch;
-
-/// Who waits for so many runs is told of several ends at once,
-const MANY: usize = 8;
-/// and so much later.
-const LINGER: Duration = Duration::from_millis(5);
 
 pub(super) async fn await_runs(client: LocalClient, call: native::AwaitRuns) -> Result<Vec<Awaited>, ServerError> {
     validate::items("runs", call.runs.len())?;
@@ -35,25 +29,21 @@ pub(super) async fn await_runs(client: LocalClient, call: native::AwaitRuns) -> 
         return Ok(settled);
     }
     let closed = || ServerError::Unavailable("the server was closed".into());
-    let mut told_of = tokio::select! {
+    let told_of = tokio::select! {
         biased;
-        ended = ended(&mut watches, true) => ended,
+        ended = ended(&mut watches) => ended,
         () = client.server.closed() => return Err(closed()),
         () = client.server.draining() => return Ok(look(&client, &call.runs, false).await),
         () = tokio::time::sleep(timeout) => return Ok(look(&client, &call.runs, false).await),
     };
-    if call.runs.len() > MANY {
-        tokio::time::sleep(LINGER).await;
-        told_of.extend(ended(&mut watches, false).await);
-    }
     let answer = |(run, view): (RunId, Option<RunView>)| Awaited { run, view: outcome(view.ok_or_else(closed)) };
     Ok(told_of.into_iter().map(answer).collect())
 }
 
 /// Where the runs stand, or only those that need no wait.
 async fn look(client: &LocalClient, runs: &[RunId], settled_only: bool) -> Vec<Awaited> {
-    let views = runs.iter().map(|run| async { client.load(*run).await.map(|row| client.view(row.head)) });
-    let views = futures::future::join_all(views).await;
+    let rows = client.load_all(runs).await.into_iter();
+    let views = rows.map(|row| row.map(|row| client.view(row.head)));
     let waits = |view: &Result<RunView, ServerError>| matches!(view, Ok(view) if !view.state.is_terminal());
     let told = runs.iter().zip(views).filter(|(_, view)| !settled_only || !waits(view));
     told.map(|(run, view)| Awaited { run: *run, view: outcome(view) }).collect()
@@ -61,8 +51,8 @@ async fn look(client: &LocalClient, runs: &[RunId], settled_only: bool) -> Vec<A
 
 type Ended = Vec<(RunId, Option<RunView>)>;
 
-/// Takes out the watches whose run has ended, at least one when it is to `wait` for it. Cancel-safe.
-async fn ended(watches: &mut Vec<(RunId, Watch)>, wait: bool) -> Ended {
+/// Takes out the watches whose run has ended; waits for the first. Cancel-safe.
+async fn ended(watches: &mut Vec<(RunId, Watch)>) -> Ended {
     poll_fn(|context| {
         let mut ended = Vec::new();
         watches.retain_mut(|(run, watch)| match pin!(watch.ended()).poll(context) {
@@ -72,7 +62,7 @@ async fn ended(watches: &mut Vec<(RunId, Watch)>, wait: bool) -> Ended {
             }
             Poll::Pending => true,
         });
-        if wait && ended.is_empty() { Poll::Pending } else { Poll::Ready(ended) }
+        if ended.is_empty() { Poll::Pending } else { Poll::Ready(ended) }
     })
     .await
 }
