@@ -97,8 +97,8 @@ pub enum ServerError {
     /// The server or its store is out of order for now: repeating the request may help.
     #[error("the server is unavailable: {0}")]
     Unavailable(String),
-    /// The server does not accept this caller.
-    #[error("the server refuses the caller: {0}")]
+    /// The server does not accept this caller, or the caller does not trust the server's certificate.
+    #[error("access is refused: {0}")]
     Unauthorized(String),
     /// The server's own fault.
     #[error("the server failed: {0}")]

@@ -5,4 +5,5 @@ mod faults;
 mod plain;
 mod refusals;
 mod support;
+mod tls;
 mod worker;
