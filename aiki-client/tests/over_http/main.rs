@@ -6,4 +6,5 @@ mod plain;
 mod refusals;
 mod support;
 mod tls;
+mod waiting;
 mod worker;
