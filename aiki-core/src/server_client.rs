@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use crate::cancel::CancellationToken;
 use crate::failure::ErrorObject;
 use crate::id::{RunId, TaskId};
 use crate::listing::{
@@ -97,8 +98,8 @@ pub enum ServerError {
     /// The server or its store is out of order for now: repeating the request may help.
     #[error("the server is unavailable: {0}")]
     Unavailable(String),
-    /// The server does not accept this caller.
-    #[error("the server refuses the caller: {0}")]
+    /// The server does not accept this caller, or the caller does not trust the server's certificate.
+    #[error("access is refused: {0}")]
     Unauthorized(String),
     /// The server's own fault.
     #[error("the server failed: {0}")]
@@ -342,6 +343,22 @@ pub trait ServerClient: Send + Sync + 'static {
     /// Claims whatever is ready, the most urgent and then the oldest first. A run that was announced is
     /// left for a second to those who listen.
     async fn claim_ready(&self, request: ClaimReady) -> Result<Vec<ClaimedRun>, ServerError>;
+
+    /// As [`claim_ready`](Self::claim_ready); when nothing is ready, waits for up to `wait`, or until `enough` is
+    /// cancelled. The lease of what is granted after a while is longer by that while, since it counts from the
+    /// moment the claim was sent. A server that cannot wait answers at once.
+    ///
+    /// Cancel safety: what is granted while the future is dropped may stay claimed until its lease lapses. Cancel
+    /// `enough` instead, and take the answer.
+    async fn await_ready(
+        &self,
+        request: ClaimReady,
+        wait: Duration,
+        enough: &CancellationToken,
+    ) -> Result<Vec<ClaimedRun>, ServerError> {
+        let _ = (wait, enough);
+        self.claim_ready(request).await
+    }
 
     /// Prolongs claims by another lease. The answers are in the order of the request.
     async fn refresh_runs(

@@ -212,6 +212,7 @@ impl ServerBuilder {
         let effects = Arc::new(Effects {
             server: SystemEntropy.next_u64(),
             announcer: self.publisher.is_some().then(Arc::default),
+            seekers: Arc::default(),
             timer: Arc::new(Timer::new(shared.then_some(self.look_every))),
             watchers: Arc::default(),
             workers: Arc::new(if shared { Workers::shared() } else { Workers::default() }),
@@ -255,6 +256,7 @@ impl ServerBuilder {
             readers,
             clock: self.clock,
             timer: Arc::clone(&effects.timer),
+            seekers: Arc::clone(&effects.seekers),
             watchers: Arc::clone(&effects.watchers),
             workers: Arc::clone(&effects.workers),
             announcer: effects.announcer.clone(),

@@ -8,6 +8,7 @@ use aiki_core::{Name, RunId, Timestamp};
 
 use crate::announcer::Announcer;
 use crate::measure;
+use crate::seekers::Seekers;
 use crate::storage::ready_run;
 use crate::timer::Timer;
 use crate::watchers::Watchers;
@@ -95,6 +96,7 @@ pub(crate) struct Effects {
     /// Names this server among those of a store.
     pub(crate) server: u64,
     pub(crate) announcer: Option<Arc<Announcer>>,
+    pub(crate) seekers: Arc<Seekers>,
     pub(crate) timer: Arc<Timer>,
     pub(crate) watchers: Arc<Watchers>,
     pub(crate) workers: Arc<Workers>,
@@ -109,8 +111,11 @@ impl Effects {
         let mut earliest = Timestamp::MAX;
         for change in changes {
             let head = change.head;
-            if self.announcer.is_some() && change.is_announced() {
-                ready.push(ready_run(head));
+            if change.is_announced() {
+                self.seekers.ready(head);
+                if self.announcer.is_some() {
+                    ready.push(ready_run(head));
+                }
             }
             if let Some(due) = head.due_at() {
                 earliest = earliest.min(due);

@@ -57,6 +57,7 @@ pub mod program;
 mod readers;
 mod record;
 mod retention;
+mod seekers;
 mod server;
 mod start_error;
 mod storage;

@@ -1,6 +1,7 @@
 //! The server as its own program sees it: no sockets, the same rules.
 
 mod listing;
+mod seeking;
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,7 +22,8 @@ use aiki_core::server_client::{
     SetTaskResult, WorkerInfo, WorkerServes,
 };
 use aiki_core::{
-    Name, Payload, Report, ReportReceipt, RunId, RunRecord, RunState, ServerClient, ServerError, TraceParent,
+    CancellationToken, Name, Payload, Report, ReportReceipt, RunId, RunRecord, RunState, ServerClient, ServerError,
+    TraceParent,
 };
 use async_trait::async_trait;
 
@@ -33,6 +35,7 @@ use crate::operation::{
 use crate::server::Inner;
 use crate::storage::{LoadedRow, ReferenceKey, ScheduleKey, ScheduleQuery, StoredRun};
 use crate::{record, validate};
+pub(crate) use seeking::Sought;
 
 /// Speaks to the server of the same program for one namespace. A run of another namespace is not
 /// found. The server lives for as long as one of its clients does, unless it is closed.
@@ -323,6 +326,27 @@ impl ServerClient for LocalClient {
         let mut claimed = Vec::with_capacity(runs.len());
         for run in runs {
             claimed.extend(self.granted(run, lease).await);
+        }
+        measure::claims(Claimed::Granted, claimed.len());
+        Ok(claimed)
+    }
+
+    async fn await_ready(
+        &self,
+        request: ClaimReady,
+        wait: Duration,
+        enough: &CancellationToken,
+    ) -> Result<Vec<ClaimedRun>, ServerError> {
+        if wait.is_zero() {
+            return self.claim_ready(request).await;
+        }
+        let lease = request.lease;
+        let Sought::Claimed(runs, waited) = self.seek(request, wait, None, enough).await? else {
+            return Ok(Vec::new());
+        };
+        let mut claimed = Vec::with_capacity(runs.len());
+        for run in runs {
+            claimed.extend(self.granted(run, lease + waited).await);
         }
         measure::claims(Claimed::Granted, claimed.len());
         Ok(claimed)

@@ -14,6 +14,7 @@ use crate::lane::LaneHandle;
 use crate::local_client::LocalClient;
 use crate::readers::Readers;
 use crate::retention::Retention;
+use crate::seekers::Seekers;
 use crate::timer::Timer;
 use crate::watchers::Watchers;
 use crate::workers::Workers;
@@ -27,6 +28,7 @@ pub(crate) struct Inner {
     pub(crate) readers: Readers,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) timer: Arc<Timer>,
+    pub(crate) seekers: Arc<Seekers>,
     pub(crate) watchers: Arc<Watchers>,
     pub(crate) workers: Arc<Workers>,
     pub(crate) announcer: Option<Arc<Announcer>>,

@@ -169,11 +169,14 @@ impl Workers {
         (asked.0 == question).then(|| asked.1.clone())
     }
 
-    /// Notes what a worker is given.
+    /// Notes what a worker is given. Nothing does not take the place of something.
     #[cfg(feature = "http")]
     pub(crate) fn give(&self, namespace: &Name, worker: &Name, question: u64, runs: Vec<RunId>, now: Timestamp) {
         if let Some(worker) = see(&mut self.known(), (namespace.clone(), worker.clone()), now) {
-            worker.asked = Some((question, runs));
+            let had = worker.asked.as_ref().is_some_and(|(asked, had)| *asked == question && !had.is_empty());
+            if !(had && runs.is_empty()) {
+                worker.asked = Some((question, runs));
+            }
         }
     }
 

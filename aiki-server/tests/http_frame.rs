@@ -55,6 +55,28 @@ async fn the_content_type_decides_whether_there_is_an_input() {
 }
 
 #[tokio::test]
+async fn the_envelope_of_a_form_is_its_field_data_and_there_is_no_place_for_files() {
+    let (_server, router) = router().await;
+    let field =
+        |name: &str, text: &str| format!("--x\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{text}\r\n");
+    let envelope = json!({ "json": start("w"), "meta": [], "maps": [] }).to_string();
+    let data = field("data", &envelope);
+    for (form, status, told) in [
+        (format!("{data}--x--\r\n"), 200, "\"id\""),
+        (format!("{data}{}--x--\r\n", field("0", "bytes")), 400, "`0`: files are not stored"),
+        ("--x--\r\n".to_owned(), 400, "no field `data`"),
+        (data.clone(), 400, "the form cannot be read"),
+        (format!("{}--x--\r\n", field("data", "{")), 400, "malformed"),
+    ] {
+        let mut request = request(Method::POST, "/api/workflowRun/createV1", form.clone());
+        request.headers_mut().insert("content-type", "multipart/form-data; boundary=x".parse().unwrap());
+        let answer = send(&router, request).await;
+        assert_eq!(answer.status, status, "{form}: {}", answer.text);
+        assert!(answer.text.contains(told), "{form}: {}", answer.text);
+    }
+}
+
+#[tokio::test]
 async fn any_method_but_get_is_a_call() {
     let (_server, router) = router().await;
     for method in ["POST", "PUT", "PATCH", "DELETE", "BREW"] {

@@ -243,7 +243,8 @@ impl WorkerBuilder {
         let (factory, route) = match self.backup && !factory.claims_from_server() {
             false => (factory, None),
             true => {
-                let backed = BackupSubscribers::new(factory, claims.lease(lease));
+                // It must not keep anybody from asking the primary again.
+                let backed = BackupSubscribers::new(factory, claims.lease(lease).wait(Duration::ZERO));
                 let backed = backed.entropy(self.entropy.clone()).meter(meter.clone());
                 let route = backed.route();
                 (Arc::new(backed) as Arc<dyn SubscriberFactory>, Some(route))

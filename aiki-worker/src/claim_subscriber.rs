@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,10 +12,11 @@ use aiki_core::subscriber::{
     Delivery, DeliveryLease, Guarantees, Receipt, ReleaseDelay, Subscriber, SubscriberError, SubscriberFactory,
     Subscription,
 };
-use aiki_core::{Client, ServerClient, ServerError};
+use aiki_core::{CancellationToken, Client, ServerClient, ServerError};
 use aiki_runtime::{Entropy, SystemEntropy};
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::backoff;
 
@@ -23,8 +25,14 @@ pub(crate) const DEFAULT_LEASE: Duration = Duration::from_secs(60);
 /// Time between two questions that found nothing.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Claims runs straight from the server, once a second while nothing is ready. It needs no
-/// transport, so a worker without a subscriber uses it.
+/// How long the server may keep a question while nothing is ready. Less than a worker may take to prove that it
+/// consumes.
+const WAIT: Duration = Duration::from_secs(10);
+
+/// Claims runs straight from the server. It needs no transport, so a worker without a subscriber uses it.
+///
+/// While nothing is ready a server of this implementation keeps the question, and answers it when a run gets ready;
+/// of others it asks once a second.
 ///
 /// A server that announces its runs leaves them for a second to those who listen.
 ///
@@ -36,6 +44,7 @@ pub struct ClaimSubscriber {
     owner: Option<Name>,
     lease: Duration,
     poll_interval: Duration,
+    wait: Duration,
 }
 
 impl ClaimSubscriber {
@@ -47,6 +56,7 @@ impl ClaimSubscriber {
             owner: None,
             lease: DEFAULT_LEASE,
             poll_interval: POLL_INTERVAL,
+            wait: WAIT,
         }
     }
 
@@ -56,9 +66,15 @@ impl ClaimSubscriber {
         self
     }
 
-    /// Time between two questions that found nothing. Default 1 s.
+    /// The shortest time between two questions that find nothing. Default 1 s.
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.poll_interval = interval;
+        self
+    }
+
+    /// How long the server may keep a question while nothing is ready. Default 10 s; zero has it answer at once.
+    pub fn wait(mut self, wait: Duration) -> Self {
+        self.wait = wait;
         self
     }
 
@@ -79,6 +95,7 @@ impl fmt::Debug for ClaimSubscriber {
         f.debug_struct("ClaimSubscriber")
             .field("lease", &self.lease)
             .field("poll_interval", &self.poll_interval)
+            .field("wait", &self.wait)
             .finish_non_exhaustive()
     }
 }
@@ -87,7 +104,8 @@ impl fmt::Debug for ClaimSubscriber {
 impl SubscriberFactory for ClaimSubscriber {
     async fn subscribe(&self, subscription: Subscription) -> Result<Box<dyn Subscriber>, SubscriberError> {
         let worker = self.owner.clone().unwrap_or_else(|| subscription.worker.clone());
-        Ok(Box::new(Claiming { settings: self.clone(), worker, subscription, calls: Calls::new() }))
+        let (calls, kept) = (Calls::new(), AtomicU64::new(0));
+        Ok(Box::new(Claiming { settings: self.clone(), worker, subscription, calls, kept }))
     }
 
     fn claim_min_idle_time(&self) -> Option<Duration> {
@@ -104,6 +122,17 @@ struct Claiming {
     worker: Name,
     subscription: Subscription,
     calls: Calls,
+    /// How long the last question was kept, in milliseconds.
+    kept: AtomicU64,
+}
+
+/// Ends a wait with the future that wanted it.
+struct Enough(CancellationToken);
+
+impl Drop for Enough {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
 }
 
 #[async_trait]
@@ -120,13 +149,17 @@ impl Subscriber for Claiming {
         // The question goes on when this future is dropped, and what it claims is given back.
         let (answer, asked) = oneshot::channel();
         let (server, worker) = (self.settings.server.clone(), self.worker.clone());
+        let (began, wait, enough) = (Instant::now(), self.settings.wait, CancellationToken::new());
+        let _enough = Enough(enough.clone());
         tokio::spawn(async move {
-            let result = server.claim_ready(request).await;
+            let result = server.await_ready(request, wait, &enough).await;
             let result = result.map(|runs| Claimed { runs, server: server.clone(), worker, call });
             // Nobody may be listening any more: dropping the answer gives the claims back.
             drop(answer.send(result));
         });
-        match asked.await {
+        let answered = asked.await;
+        self.kept.store(began.elapsed().as_millis() as u64, Ordering::Relaxed);
+        match answered {
             Ok(Ok(claimed)) => Ok(claimed.take().into_iter().map(delivery).collect()),
             Ok(Err(error @ ServerError::Unauthorized(_))) => Err(SubscriberError::Misconfigured(error.to_string())),
             Ok(Err(error)) => Err(SubscriberError::Unavailable(error.to_string())),
@@ -148,7 +181,8 @@ impl Subscriber for Claiming {
 
     fn next_delay(&self, failures: u32) -> Duration {
         match failures {
-            0 => self.settings.poll_interval,
+            // A server that has kept the question is asked again at once.
+            0 => self.settings.poll_interval.saturating_sub(Duration::from_millis(self.kept.load(Ordering::Relaxed))),
             failures => backoff::INTAKE.delay(failures, self.settings.entropy.next_u64()),
         }
     }

@@ -4,6 +4,7 @@
 //! both share.
 
 pub mod chain;
+pub mod evidence;
 pub mod exchange;
 pub mod ledger;
 pub mod pipeline;

@@ -3,17 +3,15 @@
 //! Real time: a lease is two seconds unless a test says otherwise. How long a recovery took is printed and not judged.
 #![allow(clippy::expect_used, reason = "a panic is how a test fails")]
 
-use std::collections::HashMap;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use aiki::ClientConfig;
 use aiki::prelude::*;
-use aiki::run::TaskState;
-use aiki::run::record::{TransitionChange, TransitionRecord};
 use futures::StreamExt;
 use integration_tests::chain::{self, Chain, Chains, Ledgers};
+use integration_tests::evidence::{once_and_not_again, recorded_tasks};
 use integration_tests::ledger::Attempt;
 use integration_tests::program::{self, Program};
 use integration_tests::redis::{Mode, Proxy, RedisServer};
@@ -99,21 +97,9 @@ impl Rig {
         until(&format!("attempt {count} of worker {worker}"), async || self.attempts_of(worker).len() >= count).await;
     }
 
-    /// Checks that each task of these runs was recorded once and never executed afterwards. Answers how many attempts
-    /// there were beyond one per task.
+    /// Checks it of all attempts so far. Answers how many there were beyond one per task.
     async fn once_and_not_again(&self, runs: &[(RunHandle<u64, Failure>, Chain)]) -> usize {
-        let mut recorded = HashMap::new();
-        for (run, chain) in runs {
-            let of_run = recorded_tasks(&run.transitions().await.expect("the history"));
-            assert_eq!(of_run.len() as u64, chain.tasks, "all tasks are on record");
-            recorded.extend(of_run);
-        }
-        let attempts = self.attempts();
-        for attempt in &attempts {
-            let at = recorded.get(&attempt.task).expect("every attempted task was recorded in the end");
-            assert!(attempt.began_ms <= *at, "task {} ran after its result was recorded", attempt.task);
-        }
-        attempts.len() - recorded.len()
+        once_and_not_again(runs, &self.ledgers.begun).await
     }
 }
 
@@ -154,18 +140,6 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 
 fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_millis() as u64
-}
-
-/// When the results of the tasks were recorded.
-fn recorded_tasks(transitions: &[TransitionRecord]) -> HashMap<String, u64> {
-    let mut recorded = HashMap::new();
-    for transition in transitions {
-        if let TransitionChange::Task(task, TaskState::Completed { .. }) = &transition.change {
-            let before = recorded.insert(task.to_string(), transition.created_at.as_millis());
-            assert_eq!(before, None, "task {task} was recorded twice");
-        }
-    }
-    recorded
 }
 
 /// How long after `since` this worker began its first task.

@@ -323,6 +323,9 @@ async fn a_postgres_that_cannot_be_had_is_one_line_without_the_password() {
     client.batch_execute("CREATE SCHEMA aiki; CREATE TABLE aiki.theirs (x int)").await.expect("a table");
     let (code, line) = refused(&format!("postgres://postgres:right@127.0.0.1:{port}/postgres"));
     assert!(code == 6 && line.contains("belongs to another program") && !line.contains("right"), "{code} {line}");
+    let left = "SELECT schema_name FROM information_schema.schemata WHERE schema_name = 'aiki_keys'";
+    let left = client.query_opt(left, &[]).await.expect("it answers");
+    assert!(left.is_none(), "a database that is refused is left as it was");
 }
 
 #[test]

@@ -13,6 +13,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY
 use reqwest::{Certificate, Client, Response, StatusCode, Url, redirect};
 use serde::Deserialize;
 
+use super::trust::mistrust;
 use crate::config::{ClientConfig, ConfigError};
 
 /// Connections that are kept open while idle.
@@ -129,10 +130,7 @@ impl Exchange {
             builder = builder.header("traceparent", traceparent.clone());
         }
         self.sent.fetch_add(1, Ordering::Relaxed);
-        let response = builder.send().await.map_err(|error| match error.is_connect() {
-            true => Failure::Unsent { reason: chain(&error), after: None },
-            false => Failure::Lost(chain(&error)),
-        })?;
+        let response = builder.send().await.map_err(|error| self.no_answer(&error))?;
         let (status, headers) = (response.status(), response.headers());
         let json = headers.get(CONTENT_TYPE).is_none_or(|kind| kind.as_bytes().starts_with(b"application/json"));
         let after = headers.get(RETRY_AFTER).and_then(|after| after.to_str().ok()?.trim().parse().ok());
@@ -140,6 +138,14 @@ impl Exchange {
         match status {
             StatusCode::OK if json => Ok(body),
             _ => Err(self.failure(status, json, after.map(Duration::from_secs), &body)),
+        }
+    }
+
+    fn no_answer(&self, error: &reqwest::Error) -> Failure {
+        match mistrust(error, &self.base) {
+            Some(text) => Failure::Refused(ServerError::Unauthorized(text)),
+            None if error.is_connect() => Failure::Unsent { reason: chain(error), after: None },
+            None => Failure::Lost(chain(error)),
         }
     }
 

@@ -5,6 +5,7 @@
 //! * `send`: trying again
 //! * `batch`: what queued during the last request travels together
 //! * `session`: which dialect the server speaks, and what it allows
+//! * `trust`: whether the certificate of the server is to blame
 //! * `waits`: many waits share a few long polls
 //! * `client`, `native`, `server_client`: the methods of [`ServerClient`](aiki_core::ServerClient)
 
@@ -16,6 +17,7 @@ mod native;
 mod send;
 mod server_client;
 mod session;
+mod trust;
 mod waits;
 
 pub use client::HttpClient;

@@ -1,5 +1,6 @@
 //! The methods of [`ServerClient`].
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use aiki_core::server_client::{
     ChildRun, ClaimOutcome, ClaimReady, ClaimRef, ClaimRuns, ClaimStatus, ClaimedRun, CreatedRun, RunView, SendEvent,
     SetTaskResult, WorkerInfo, WorkerServes,
 };
-use aiki_core::{Name, Report, ReportReceipt, RunId, RunRecord, ServerClient, ServerError};
+use aiki_core::{CancellationToken, Name, Report, ReportReceipt, RunId, RunRecord, ServerClient, ServerError};
 use aiki_runtime::{Entropy, SystemEntropy};
 use aiki_wire::native::{
     ActivateScheduleCall, AnnounceWorker, AwaitNews, AwaitRuns, CancelRun, CancelRuns, ClaimAnswer, ClaimReadyRuns,
@@ -44,7 +45,8 @@ fn record(data: RunData) -> Result<RunRecord, ServerError> {
 /// A claim as the worker gets it; `None` when the run cannot be read: the claim stands without a worker until it
 /// lapses.
 fn claimed(claim: Claimed) -> Option<ClaimedRun> {
-    let Claimed { run, epoch, lease, history_limit } = claim;
+    let Claimed { run, epoch, lease, history_limit, waited } = claim;
+    let lease = lease + waited;
     let granted_at = run.head.lease.as_ref().map(|lease| lease.since);
     match run.record() {
         Ok(record) => Some(ClaimedRun { record, epoch, lease, history_limit, granted_at }),
@@ -53,6 +55,12 @@ fn claimed(claim: Claimed) -> Option<ClaimedRun> {
             None
         }
     }
+}
+
+/// A question that may be asked again should its answer get lost.
+fn question(request: ClaimReady, wait: Duration) -> ClaimReadyRuns {
+    let ClaimReady { worker, workflows, pools, limit, lease } = request;
+    ClaimReadyRuns { worker, lease, workflows, pools, limit, question: Some(SystemEntropy.next_u64()), wait }
 }
 
 /// The payload of a report, in bytes.
@@ -242,10 +250,30 @@ impl ServerClient for HttpClient {
         if let Some(plain) = self.plain().await? {
             return plain.claim_ready(request).await;
         }
-        let ClaimReady { worker, workflows, pools, limit, lease } = request;
-        let question = Some(SystemEntropy.next_u64());
-        let call = ClaimReadyRuns { worker, lease, workflows, pools, limit, question };
+        let call = question(request, Duration::ZERO);
         Ok(self.call(call, Safe).await?.into_iter().filter_map(claimed).collect())
+    }
+
+    async fn await_ready(
+        &self,
+        request: ClaimReady,
+        wait: Duration,
+        enough: &CancellationToken,
+    ) -> Result<Vec<ClaimedRun>, ServerError> {
+        let wait = wait.min(self.max_wait().await?);
+        if wait.is_zero() {
+            return self.claim_ready(request).await;
+        }
+        let call = question(request, wait);
+        let end = ClaimReadyRuns { limit: 0, wait: Duration::ZERO, ..call.clone() };
+        let mut asking = pin!(self.call_for(call, Safe, wait));
+        let answer = tokio::select! {
+            biased;
+            answer = &mut asking => answer,
+            // What was granted meanwhile comes with the answer.
+            () = enough.cancelled() => tokio::join!(asking, self.call(end, Safe)).0,
+        };
+        Ok(answer?.into_iter().filter_map(claimed).collect())
     }
 
     async fn refresh_runs(

@@ -5,4 +5,6 @@ mod faults;
 mod plain;
 mod refusals;
 mod support;
+mod tls;
+mod waiting;
 mod worker;

@@ -30,7 +30,7 @@ fn decode(segment: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// Whether the body is to be read as JSON. Of any other type, the input counts as missing.
+/// Whether the body is to be read as JSON. Of any other type but a form, the input counts as missing.
 pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let Some(content_type) = headers.get(CONTENT_TYPE) else { return true };
     const JSON: &[u8] = b"application/json";

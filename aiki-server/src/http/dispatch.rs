@@ -12,6 +12,7 @@ use tracing::{debug, error, warn};
 use super::body::{Bodies, Received};
 use super::call::{is_json, procedure_name};
 use super::caller::{AuthorizeError, Caller};
+use super::form;
 use super::options::RouterOptions;
 use super::procedure::{Procedure, Table};
 use super::refusal::Refusal;
@@ -74,9 +75,14 @@ async fn answer(api: &Api, procedure: &Procedure, caller: Caller, request: Reque
         return Err(Refusal::new(ErrorCode::MethodNotSupported, "send the call as POST"));
     }
     let Received { bytes, room } = api.bodies.receive(&head.headers, body).await?;
-    let input = match is_json(&head.headers) {
-        true => open_request(&bytes, api.options.depth_limit)?,
-        false => None,
+    let bytes = match (is_json(&head.headers), form::boundary(&head.headers)) {
+        (true, _) => Some(bytes),
+        (false, Some(boundary)) => Some(form::envelope(boundary, bytes).await?),
+        (false, None) => None,
+    };
+    let input = match &bytes {
+        Some(bytes) => open_request(bytes, api.options.depth_limit)?,
+        None => None,
     };
     drop(bytes);
     let client = LocalClient::for_others(Arc::clone(&api.server), caller.namespace.clone());

@@ -26,6 +26,7 @@ mod caller;
 mod contract;
 mod cors;
 mod dispatch;
+mod form;
 mod native;
 mod options;
 mod procedure;

@@ -64,7 +64,8 @@ pub(super) fn lane(storage: impl Storage) -> Lane {
 /// As [`lane`], with a clock of one's own.
 pub(super) fn lane_with(storage: impl Storage, clock: Arc<dyn Clock>) -> Lane {
     let (watchers, workers) = Default::default();
-    let effects = Effects { server: 0, announcer: None, timer: Arc::new(Timer::new(None)), watchers, workers };
+    let (timer, seekers) = (Arc::new(Timer::new(None)), Arc::default());
+    let effects = Effects { server: 0, announcer: None, seekers, timer, watchers, workers };
     let entropy = Arc::new(SeededEntropy::new(1));
     Lane::new(Box::new(storage), clock, entropy, Arc::new(effects)).unwrap()
 }

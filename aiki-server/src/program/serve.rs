@@ -47,9 +47,15 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     if let Some(keep) = settings.retention {
         builder = builder.retention(keep.0);
     }
-    let keys = open_keys(settings).await?;
+    // First the store: a database that is refused is left as it was.
     let server = builder.payload_limit(settings.payload_limit.0).history_limit(settings.history_limit).start().await?;
-    let keys = Arc::new(keys);
+    let keys = match open_keys(settings).await {
+        Ok(keys) => Arc::new(keys),
+        Err(failure) => {
+            server.close().await;
+            return Err(failure);
+        }
+    };
 
     let draining = Arc::new(AtomicBool::new(false));
     let checks = Checks::new(server.clone(), redis).await;

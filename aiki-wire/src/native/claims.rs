@@ -36,6 +36,9 @@ pub struct Claimed {
     pub lease: Duration,
     /// How many entries the run's history may have.
     pub history_limit: u32,
+    /// How long the request had waited when it was granted.
+    #[serde(default, rename = "waitedMs", with = "millis", skip_serializing_if = "Duration::is_zero")]
+    pub waited: Duration,
 }
 
 /// The answer for one delivered run.
@@ -55,6 +58,8 @@ pub enum ClaimAnswer {
 }
 
 /// Claims whatever is ready.
+///
+/// A request with the `question` of one that waits ends that wait. With a `limit` of 0 it does only that.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClaimReadyRuns {
@@ -74,6 +79,9 @@ pub struct ClaimReadyRuns {
     /// the same runs again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub question: Option<u64>,
+    /// How long to wait when nothing is ready; zero answers at once.
+    #[serde(default, rename = "waitMs", with = "millis", skip_serializing_if = "Duration::is_zero")]
+    pub wait: Duration,
 }
 
 /// Prolongs claims.

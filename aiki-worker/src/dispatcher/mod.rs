@@ -153,6 +153,8 @@ impl Dispatcher {
 
     fn spawn(&mut self, session: &Arc<Session>, claim_sent: Instant, delivery: Delivery, claimed: ClaimedRun) {
         let shared = &self.shared;
+        // What was granted after a wait lasts from then on.
+        let claim_sent = claim_sent + claimed.lease.saturating_sub(shared.settings.lease);
         let active = shared.active.begin(Begun {
             claim: aiki_core::server_client::ClaimRef { run: delivery.run, epoch: claimed.epoch },
             workflow: delivery.workflow,

@@ -303,7 +303,7 @@ impl State {
         }
         let next = match next {
             // It waited unprolonged: it may be lost by now.
-            Some(next) if now.saturating_duration_since(next.sent) >= self.lease / 2 => {
+            Some(next) if now.saturating_duration_since(next.lasts_from(self.lease)) >= self.lease / 2 => {
                 next.give_up(&mut settle);
                 None
             }

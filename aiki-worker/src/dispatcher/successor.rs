@@ -1,5 +1,7 @@
 //! A claim that waits for another one's end.
 
+use std::time::Duration;
+
 use aiki_core::server_client::ClaimedRun;
 use aiki_core::subscriber::{Delivery, ReleaseDelay};
 use tokio::time::Instant;
@@ -19,6 +21,11 @@ pub(crate) struct Successor {
 impl Successor {
     pub(crate) fn ticket(&self) -> Ticket {
         Ticket { generation: self.generation, receipt: self.delivery.receipt.clone() }
+    }
+
+    /// The moment from which it lasts for a `lease`: one that was granted after a wait lasts longer.
+    pub(crate) fn lasts_from(&self, lease: Duration) -> Instant {
+        self.sent + self.claimed.lease.saturating_sub(lease)
     }
 
     /// Gives it back.

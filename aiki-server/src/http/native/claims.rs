@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use aiki_core::server_client::{ClaimReady, ClaimRuns, ClaimStatus};
-use aiki_core::{ReportReceipt, ServerError};
+use aiki_core::{CancellationToken, ReportReceipt, RunId, ServerError};
 use aiki_wire::native::{self, ClaimAnswer, Claimed, Outcome};
 
 use super::{outcome, server};
-use crate::local_client::LocalClient;
+use crate::local_client::{LocalClient, Sought};
 use crate::measure;
 use crate::operation;
 use crate::storage::StoredRun;
@@ -40,32 +40,47 @@ pub(super) async fn claim_ready(
     client: LocalClient,
     call: native::ClaimReadyRuns,
 ) -> Result<Vec<Claimed>, ServerError> {
-    let native::ClaimReadyRuns { worker, lease, workflows, pools, limit, question } = call;
+    let native::ClaimReadyRuns { worker, lease, workflows, pools, limit, question, wait } = call;
     let (workers, namespace) = (&client.server.workers, server(&client).namespace());
-    let given = question.and_then(|question| workers.given(namespace, &worker, question));
-    let rows = match given {
+    let give = |runs: Vec<RunId>| {
+        if let Some(question) = question {
+            workers.give(namespace, &worker, question, runs, client.server.clock.now());
+        }
+    };
+    if let Some(question) = question {
+        client.server.seekers.end(namespace, &worker, question);
+        if limit == 0 {
+            // Whoever comes late with this question is not to wait any more.
+            give(Vec::new());
+            return Ok(Vec::new());
+        }
+    }
+    let request = ClaimReady { worker: worker.clone(), workflows, pools, limit, lease };
+    let sought = match question.and_then(|question| workers.given(namespace, &worker, question)) {
+        Some(runs) => Sought::Given(runs),
+        None if wait.is_zero() => Sought::Claimed(client.claim_ready_rows(request).await?, wait),
+        None => client.seek(request, wait.min(native::MAX_WAIT), question, &CancellationToken::new()).await?,
+    };
+    let (rows, waited) = match sought {
         // The answer was lost on its way: the same runs again.
-        Some(runs) => {
+        Sought::Given(runs) => {
             let answers = client.claim_rows(ClaimRuns { worker, runs, lease }).await?;
             let granted = answers.into_iter().filter_map(|answer| match answer {
                 operation::ClaimAnswer::Granted(run) => Some(*run),
                 _ => None,
             });
-            granted.collect()
+            (granted.collect(), Duration::ZERO)
         }
-        None => {
-            let request = ClaimReady { worker: worker.clone(), workflows, pools, limit, lease };
-            let rows = client.claim_ready_rows(request).await?;
-            if let Some(question) = question {
-                let runs = rows.iter().map(|row| row.head.id).collect();
-                workers.give(namespace, &worker, question, runs, client.server.clock.now());
-            }
-            rows
+        Sought::Over => (Vec::new(), Duration::ZERO),
+        Sought::Claimed(rows, waited) => {
+            give(rows.iter().map(|row: &StoredRun| row.head.id).collect());
+            (rows, waited)
         }
     };
     let mut claimed = Vec::with_capacity(rows.len());
     for row in rows {
-        claimed.extend(granted(&client, row, lease).await);
+        let granted = granted(&client, row, lease).await;
+        claimed.extend(granted.map(|claimed| Claimed { waited, ..claimed }));
     }
     measure::claims(measure::Claimed::Granted, claimed.len());
     Ok(claimed)
@@ -76,7 +91,9 @@ pub(super) async fn claim_ready(
 async fn granted(client: &LocalClient, row: StoredRun, lease: Duration) -> Option<Claimed> {
     let (run, epoch) = (row.head.id, row.head.epoch);
     match super::runs::data(client, row).await {
-        Ok(run) => Some(Claimed { run, epoch, lease, history_limit: client.server.history_limit }),
+        Ok(run) => {
+            Some(Claimed { run, epoch, lease, history_limit: client.server.history_limit, waited: Duration::ZERO })
+        }
         Err(error) => {
             tracing::error!(%run, %error, "a claimed run cannot be read; it is tried again in {lease:?}");
             None
