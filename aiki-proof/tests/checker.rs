@@ -6,7 +6,7 @@ use std::time::Duration;
 use aiki_core::hash::input_hash;
 use aiki_core::name::WorkflowKey;
 use aiki_core::run::plan::{self, CreateRun, ReportContext};
-use aiki_core::run::record::{self, TransitionChange};
+use aiki_core::run::record::{self, SleepState, TransitionChange};
 use aiki_core::run::{HistoryEntry, QueuedReason, RunHead, RunState};
 use aiki_core::{Name, Report, RunId, RunRecord, TaskId, Timestamp, Transition};
 use aiki_proof::check::{Bounds, judge};
@@ -272,6 +272,26 @@ fn i14_a_sleep_that_is_too_short_or_too_long() {
     };
     breaks("I14", moved(1_003_001));
     breaks("I14", moved(1_099_000));
+}
+
+/// A sleep that its worker waited out was cut short by two seconds; `resent` after its first sending the report of
+/// it was accepted.
+fn waited_out_too_early(resent: u64) -> Vec<String> {
+    let mut case = clean();
+    let shown = case.shown.as_mut().unwrap();
+    let SleepState::Completed { completed_at, .. } = &mut shown.record.sleeps[0].state else { panic!("it ended") };
+    *completed_at = Timestamp::from_millis(completed_at.as_millis() - 2_000);
+    let at = |what: &What| if matches!(what, What::Reported { epoch: 2, .. }) { 100 + resent } else { 100 };
+    let history: Vec<_> = case.history.iter().map(|what| Happened { at: at(what), what: what.clone() }).collect();
+    let mut end = End { now: Timestamp::from_millis(2_000_000), ..End::default() };
+    end.runs.extend(case.shown.clone().map(|shown| (run(), Ok(shown))));
+    judge(&history, &end, &case, BOUNDS).iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn i14_a_wait_counts_from_its_decision_however_late_the_server_hears_of_it() {
+    assert!(waited_out_too_early(900).iter().any(|line| line.starts_with("I14")));
+    assert_eq!(waited_out_too_early(1_100), Vec::<String>::new());
 }
 
 #[test]
