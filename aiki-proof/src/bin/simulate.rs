@@ -29,7 +29,7 @@ struct Args {
     /// Workers.
     #[arg(long, default_value_t = 3)]
     workers: usize,
-    /// Print all that happened.
+    /// Print all that happened, and what became of runs that broke an invariant.
     #[arg(long)]
     trace: bool,
 }
@@ -48,13 +48,13 @@ fn main() -> ExitCode {
         match simulate(seed, options) {
             Ok(outcome) => {
                 if args.trace {
-                    print!("{}", outcome.trace());
+                    print!("{}{}", outcome.trace(), outcome.broken());
                 }
                 if !outcome.violations.is_empty() {
                     print!("{outcome}");
                     failed.push(seed);
                 }
-                runs += outcome.runs;
+                runs += outcome.end.runs.len();
                 things += outcome.history.len();
                 faults.extend(outcome.faults());
                 ways.extend(outcome.ways);

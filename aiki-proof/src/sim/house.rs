@@ -351,7 +351,7 @@ impl House {
         let mut ways = ways::taken(&history, &end);
         ways.extend(lock(&self.world.taken).iter());
         let (simulated, took) = (Duration::from_millis(self.now), began.elapsed());
-        Ok(Outcome { seed: self.seed, violations, history, ways, runs: end.runs.len(), simulated, took })
+        Ok(Outcome { seed: self.seed, violations, history, end, ways, simulated, took })
     }
 }
 

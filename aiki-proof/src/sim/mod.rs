@@ -24,6 +24,7 @@ pub use bug::Bug;
 pub use ways::WAYS;
 
 use crate::check::Violation;
+use crate::end::End;
 use crate::history::{Fault, Happened, What};
 
 /// What is simulated.
@@ -52,10 +53,10 @@ pub struct Outcome {
     pub violations: Vec<Violation>,
     /// What happened.
     pub history: Vec<Happened>,
+    /// What the server shows in the end.
+    pub end: End,
     /// The ways to recover that were taken.
     pub ways: BTreeSet<&'static str>,
-    /// How many runs there were.
-    pub runs: usize,
     /// How long it took by the world's clock.
     pub simulated: Duration,
     /// How long it took in truth.
@@ -72,6 +73,12 @@ impl Outcome {
         faults.collect()
     }
 
+    /// What the server shows of the runs that broke an invariant.
+    pub fn broken(&self) -> String {
+        let runs: BTreeSet<_> = self.violations.iter().filter_map(|violation| violation.run).collect();
+        runs.iter().filter_map(|run| self.end.runs.get(run)).map(|shown| format!("{shown:#?}\n")).collect()
+    }
+
     /// The history, one line for each thing that happened.
     pub fn trace(&self) -> String {
         self.history.iter().map(|happened| format!("{:>9} {:?}\n", happened.at, happened.what)).collect()
@@ -80,7 +87,7 @@ impl Outcome {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (seed, runs, happened) = (self.seed, self.runs, self.history.len());
+        let (seed, runs, happened) = (self.seed, self.end.runs.len(), self.history.len());
         writeln!(f, "seed {seed}: {runs} runs, {happened} things in {:?} simulated", self.simulated)?;
         self.violations.iter().try_for_each(|violation| writeln!(f, "  {violation}"))
     }

@@ -142,6 +142,7 @@ impl Dispatcher {
     /// Starts what was granted and remembers what has to be settled.
     fn carry_out(&mut self, session: &Arc<Session>, claim_sent: Instant, sorted: Sorted) {
         self.unsettled.merge(sorted.settle);
+        sorted.late.into_iter().for_each(trace::claimed_too_late);
         for (delivery, claimed) in sorted.start {
             self.spawn(session, claim_sent, delivery, claimed);
         }
