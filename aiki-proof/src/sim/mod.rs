@@ -2,13 +2,14 @@
 //!
 //! Every process has a runtime of its own and is given time in turns, in an order and for lengths that the
 //! seed decides. So a process can be killed between any two polls, and can stand still while the others go
-//! on. The parts are the real ones (worker, server, memory store, memory queue); what is simulated is the
+//! on. The parts are the real ones (worker, server, memory or SQLite store, memory queue); what is simulated is the
 //! time between them, the lines between them, and what goes wrong.
 
 mod actions;
 mod bug;
 mod chance;
 mod house;
+mod kept;
 mod line;
 mod process;
 mod program;
@@ -21,6 +22,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 pub use bug::Bug;
+pub use kept::Store;
 pub use ways::WAYS;
 
 use crate::check::Violation;
@@ -34,13 +36,15 @@ pub struct Options {
     pub steps: u32,
     /// Workers.
     pub workers: usize,
+    /// Where the server keeps its runs.
+    pub store: Store,
     /// A bug that is to be found.
     pub bug: Option<Bug>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { steps: 300, workers: 3, bug: None }
+        Self { steps: 300, workers: 3, store: Store::Memory, bug: None }
     }
 }
 
