@@ -6,7 +6,7 @@ use std::time::Duration;
 use aiki_core::hash::input_hash;
 use aiki_core::name::WorkflowKey;
 use aiki_core::run::plan::{self, CreateRun, ReportContext};
-use aiki_core::run::record::{self, TransitionChange};
+use aiki_core::run::record::{self, SleepState, TransitionChange};
 use aiki_core::run::{HistoryEntry, QueuedReason, RunHead, RunState};
 use aiki_core::{Name, Report, RunId, RunRecord, TaskId, Timestamp, Transition};
 use aiki_proof::check::{Bounds, judge};
@@ -59,6 +59,7 @@ fn clean() -> Case {
     let decided = |worker: &Name| What::Decided {
         run,
         worker: worker.clone(),
+        pass: 1,
         life: "0.1".into(),
         place: "0".into(),
         value: "one".into(),
@@ -274,6 +275,26 @@ fn i14_a_sleep_that_is_too_short_or_too_long() {
     breaks("I14", moved(1_099_000));
 }
 
+/// A sleep that its worker waited out was cut short by two seconds; `resent` after its first sending the report of
+/// it was accepted.
+fn waited_out_too_early(resent: u64) -> Vec<String> {
+    let mut case = clean();
+    let shown = case.shown.as_mut().unwrap();
+    let SleepState::Completed { completed_at, .. } = &mut shown.record.sleeps[0].state else { panic!("it ended") };
+    *completed_at = Timestamp::from_millis(completed_at.as_millis() - 2_000);
+    let at = |what: &What| if matches!(what, What::Reported { epoch: 2, .. }) { 100 + resent } else { 100 };
+    let history: Vec<_> = case.history.iter().map(|what| Happened { at: at(what), what: what.clone() }).collect();
+    let mut end = End { now: Timestamp::from_millis(2_000_000), ..End::default() };
+    end.runs.extend(case.shown.clone().map(|shown| (run(), Ok(shown))));
+    judge(&history, &end, &case, BOUNDS).iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn i14_a_wait_counts_from_its_decision_however_late_the_server_hears_of_it() {
+    assert!(waited_out_too_early(900).iter().any(|line| line.starts_with("I14")));
+    assert_eq!(waited_out_too_early(1_100), Vec::<String>::new());
+}
+
 #[test]
 fn i15_i16_what_is_left_behind() {
     let mut case = clean();
@@ -295,8 +316,30 @@ fn i17_a_handler_that_is_told_another_story() {
         let (run, worker) = (run(), worker("b"));
         let value = "two".to_owned();
         let (life, place) = ("0.1".to_owned(), "0".to_owned());
-        case.history.push(What::Decided { run, worker: worker.clone(), life, place, value });
+        case.history.push(What::Decided { run, worker: worker.clone(), pass: 2, life, place, value });
         case.history.push(What::Sent { run, epoch: 2, seq: 2, worker: worker.clone() });
         case.history.push(What::Reported { run, epoch: 2, seq: 2, worker, written: Written::default() });
     });
+}
+
+#[test]
+fn i17_what_a_pass_saw_and_never_sent_is_not_held_against_the_next_one_of_its_worker() {
+    let mut case = clean();
+    let (run, worker) = (run(), worker("b"));
+    let decided = |pass, place: &str, value: &str| {
+        let (worker, life, place, value) = (worker.clone(), "0.1".into(), place.into(), value.into());
+        What::Decided { run, worker, pass, life, place, value }
+    };
+    // The old pass goes on for a moment under the new claim.
+    case.history.extend([
+        What::Granted { run, epoch: 3, worker: worker.clone() },
+        decided(2, "9", "unsent"),
+        decided(3, "0", "one"),
+        What::Sent { run, epoch: 3, seq: 1, worker: worker.clone() },
+        What::Reported { run, epoch: 3, seq: 1, worker: worker.clone(), written: Written::default() },
+        decided(3, "9", "sent"),
+        What::Sent { run, epoch: 3, seq: 2, worker: worker.clone() },
+        What::Reported { run, epoch: 3, seq: 2, worker: worker.clone(), written: Written::default() },
+    ]);
+    assert_eq!(verdict(&case), Vec::<String>::new());
 }

@@ -54,6 +54,8 @@ pub struct ServerBuilder {
     #[cfg(feature = "http")]
     plain_lease: Duration,
     look_every: Duration,
+    #[cfg(feature = "sqlite")]
+    in_line: bool,
 }
 
 impl ServerBuilder {
@@ -69,6 +71,8 @@ impl ServerBuilder {
             #[cfg(feature = "http")]
             plain_lease: PLAIN_LEASE,
             look_every: LOOK_EVERY,
+            #[cfg(feature = "sqlite")]
+            in_line: false,
         }
     }
 
@@ -127,6 +131,14 @@ impl ServerBuilder {
     #[doc(hidden)]
     pub fn look_every(mut self, every: Duration) -> Self {
         self.look_every = every;
+        self
+    }
+
+    /// Opens and uses the SQLite database in the caller's own time, without a thread. For simulations in one thread.
+    #[cfg(feature = "sqlite")]
+    #[doc(hidden)]
+    pub fn in_line(mut self) -> Self {
+        self.in_line = true;
         self
     }
 
@@ -229,6 +241,11 @@ impl ServerBuilder {
                 let storage = memory.lend().ok_or_else(|| ServerStartError::Store("another server has it".into()))?;
                 let lane = Lane::new(Box::new(storage), clock, entropy, Arc::clone(&effects));
                 inline(lane.map_err(ServerStartError::store)?)
+            }
+            #[cfg(feature = "sqlite")]
+            StoreChoice::Sqlite(options) if self.in_line => {
+                let (storage, _) = crate::storage::sqlite::open(options)?;
+                inline(Lane::new(storage, clock, entropy, Arc::clone(&effects)).map_err(ServerStartError::store)?)
             }
             #[cfg(feature = "sqlite")]
             StoreChoice::Sqlite(options) => {

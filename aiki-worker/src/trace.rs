@@ -159,6 +159,10 @@ pub(crate) fn claimed_anew(run: RunId) {
     );
 }
 
+pub(crate) fn claimed_too_late(run: RunId) {
+    warn!(target: TARGET, %run, "the answer to a claim took half of its lease or longer: it is given back unused");
+}
+
 pub(crate) fn fenced(run: RunId) {
     warn!(
         target: TARGET, %run,

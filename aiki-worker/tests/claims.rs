@@ -179,6 +179,35 @@ async fn a_report_whose_answer_was_lost_is_written_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_is_begun_under_a_claim_that_was_answered_when_its_lease_was_nearly_over() {
+    for through_queue in [true, false] {
+        let logs = Logs::capture();
+        let house = House::new().await;
+        let (client, faults) = Faulty::wrap(&house.client);
+        let bodies = Bodies::default();
+        let worker = if through_queue { house.worker_for("w", client) } else { house.claiming_worker("w", client) }
+            .build()
+            .unwrap();
+        worker.workflow_registry().add(bodies.workflow(1));
+        // Beyond the fence of 58 s, within the lease of 60 s.
+        faults.slow_claims.store(59_000, Ordering::SeqCst);
+        let handle = bodies.workflow(1).start(&house.client, 10).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        start(&worker);
+        let claimed = || faults.claim_batches.lock().unwrap().len() + faults.ready_claims.load(Ordering::SeqCst) > 0;
+        until("a claim is under way", claimed).await;
+        faults.slow_claims.store(0, Ordering::SeqCst);
+        assert_eq!(handle.wait().await.unwrap(), 10);
+        assert_eq!(bodies.counts(), (1, 1), "a body was begun only to be cut off");
+        assert_eq!(logs.count("given back unused"), 1);
+        let totals = worker.stop().await.totals;
+        assert_eq!((totals.claimed, totals.lost, totals.handed_back), (1, 0, 1));
+        let announced = usize::from(!through_queue);
+        assert_eq!((house.queue.depth(), house.queue.delayed(), house.queue.held()), (announced, 0, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_run_delivered_to_two_workers_is_executed_by_one() {
     let house = House::new().await;
     let second_queue = MemoryQueue::new();

@@ -127,22 +127,22 @@ impl<E: fmt::Display> fmt::Display for ChildError<E> {
     }
 }
 
-impl<E: Error> Error for ChildError<E> {
+/// Also where the child's error is a [`Failure`], which is no `Error` itself.
+impl<E: fmt::Debug + fmt::Display> Error for ChildError<E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(self.child())
     }
 }
 
-impl From<ChildError<Failure>> for Failure {
-    fn from(error: ChildError<Failure>) -> Self {
-        let text = error.to_string();
-        let child = error.child().clone();
-        let mut object = ErrorObject::new("ChildError", text);
-        object.cause = match error {
-            ChildError::Failed { error, .. } => Some(Box::new(error.into_object())),
-            ChildError::Engine { error, .. } => Some(error),
+impl ChildError<Failure> {
+    /// What is written down when this is passed on: the child's own error is the cause.
+    pub(super) fn passed_on(&self) -> ErrorObject {
+        let mut object = ErrorObject::new("ChildError", self.to_string());
+        object.cause = match self {
+            ChildError::Failed { error, .. } => Some(Box::new(error.object().clone())),
+            ChildError::Engine { error, .. } => Some(error.clone()),
             _ => None,
         };
-        Failure::from_object(object).caused_by_child(child.run)
+        object
     }
 }

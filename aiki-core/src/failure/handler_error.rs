@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{ErrorObject, FailedChild, FailedTask};
+use super::{ChildError, ErrorObject, FailedChild, FailedTask, TaskError};
 use crate::id::RunId;
 use crate::payload::Payload;
 
@@ -78,7 +78,8 @@ impl Failure {
     pub fn boxed(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         let error = error.into();
         let (task, child) = (find_task(&*error).cloned(), find_child(&*error));
-        Self::from_object(ErrorObject::from_error("Error", &*error)).caused_by(task).caused_by_child(child)
+        let object = known(&*error).unwrap_or_else(|| ErrorObject::from_error("Error", &*error));
+        Self::from_object(object).caused_by(task).caused_by_child(child)
     }
 
     /// The failure that was written down as `error`.
@@ -144,11 +145,7 @@ impl fmt::Display for Failure {
 
 impl<E: Error + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
-        // An error that was already written down keeps its name and its data.
-        let object = match (&error as &(dyn Error + 'static)).downcast_ref::<ErrorObject>() {
-            Some(object) => object.clone(),
-            None => ErrorObject::from_error(&short_name::<E>(), &error),
-        };
+        let object = known(&error).unwrap_or_else(|| ErrorObject::from_error(&short_name::<E>(), &error));
         let task = find_task(&error).cloned();
         Self::from_object(object).caused_by(task).caused_by_child(find_child(&error))
     }
@@ -213,6 +210,14 @@ fn short_name<T>() -> String {
     path.rsplit("::").next().unwrap_or(path).to_owned()
 }
 
+/// An error that was already written down keeps its name and its data; that of a task or a child becomes the cause.
+fn known(error: &(dyn Error + 'static)) -> Option<ErrorObject> {
+    let written = error.downcast_ref::<ErrorObject>().cloned();
+    let task = || error.downcast_ref::<TaskError<Failure>>().map(TaskError::passed_on);
+    let child = || error.downcast_ref::<ChildError<Failure>>().map(ChildError::passed_on);
+    written.or_else(task).or_else(child)
+}
+
 /// The child whose failure an error passes on.
 fn find_child(error: &(dyn Error + 'static)) -> Option<RunId> {
     std::iter::successors(Some(error), |error: &&'_ (dyn Error + 'static)| (*error).source())
@@ -234,7 +239,6 @@ fn find_task<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e FailedTask> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failure::TaskError;
     use crate::id::TaskId;
     use crate::name::Name;
     use serde::Deserialize;
@@ -274,6 +278,29 @@ mod tests {
         let failure = Failure::boxed(error);
         assert_eq!(failure.object().message, "saving failed");
         assert_eq!(failure.object().cause.as_ref().unwrap().message, "disk gone");
+    }
+
+    #[test]
+    fn a_task_that_failed_untyped_goes_through_the_errors_of_users() {
+        #[derive(Debug, thiserror::Error)]
+        enum Order {
+            #[error("charging failed")]
+            Charge(#[from] TaskError<Failure>),
+        }
+        fn charge() -> Result<(), TaskError<Failure>> {
+            let task = FailedTask { id: TaskId::from_bits(7), name: Name::new("charge"), attempts: 3 };
+            Err(TaskError::Failed { error: Failure::new("Declined", "no money"), task })
+        }
+        let by_anyhow = (|| -> anyhow::Result<()> { Ok(charge()?) })().unwrap_err();
+        let by_thiserror = (|| -> Result<(), Order> { Ok(charge()?) })().unwrap_err();
+        let by_hand = Failure::from(charge().unwrap_err());
+        let text = "task `charge` failed after 3 attempts: no money";
+        assert_eq!(by_anyhow.to_string(), text);
+        assert_eq!(by_hand.object().cause.as_ref().unwrap().name, "Declined");
+        assert_eq!((by_hand.object().name.as_str(), by_hand.object().message.as_str()), ("TaskError", text));
+        for failure in [Failure::boxed(by_anyhow), Failure::from(by_thiserror), by_hand] {
+            assert_eq!(failure.task().unwrap().name, Name::new("charge"));
+        }
     }
 
     #[test]

@@ -31,6 +31,28 @@ impl fmt::Display for FailedTask {
 impl Error for FailedTask {}
 
 /// A task failed and no retry is left. The failure is recorded: replay returns the same error.
+///
+/// It is a `std::error::Error` whatever the task's own error is, so `?` takes it everywhere:
+///
+/// ```
+/// use aiki_core::{Failure, TaskError};
+///
+/// #[derive(Debug, thiserror::Error)]
+/// enum OrderError {
+///     #[error("charging failed")]
+///     Charge(#[from] TaskError<Failure>),
+/// }
+/// fn typed(charged: Result<u64, TaskError<Failure>>) -> Result<u64, OrderError> {
+///     Ok(charged?)
+/// }
+/// fn untyped(charged: Result<u64, TaskError<Failure>>) -> anyhow::Result<u64> {
+///     Ok(charged?)
+/// }
+/// fn passed_on(charged: Result<u64, TaskError<Failure>>) -> Result<u64, Failure> {
+///     Ok(charged?)
+/// }
+/// # assert!(typed(Ok(1)).is_ok() && untyped(Ok(1)).is_ok() && passed_on(Ok(1)).is_ok());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TaskError<E> {
     /// The handler returned this error.
@@ -96,22 +118,24 @@ impl<E: fmt::Display> fmt::Display for TaskError<E> {
     }
 }
 
-impl<E: Error> Error for TaskError<E> {
+/// Also where the handler's error is a [`Failure`], which is no `Error` itself: so `?` takes it into `anyhow::Error` and
+/// into the errors of `thiserror`.
+impl<E: fmt::Debug + fmt::Display> Error for TaskError<E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(self.task())
     }
 }
 
-impl From<TaskError<Failure>> for Failure {
-    fn from(error: TaskError<Failure>) -> Self {
-        let text = error.to_string();
-        let (cause, task) = match error {
-            TaskError::Failed { error, task } => (error.into_object(), task),
-            TaskError::TimedOut { task } => (ErrorObject::new(TASK_TIMED_OUT, "the last attempt took too long"), task),
-            TaskError::Engine { error, task } => (*error, task),
+impl TaskError<Failure> {
+    /// What is written down when this is passed on: the task's own error is the cause.
+    pub(super) fn passed_on(&self) -> ErrorObject {
+        let cause = match self {
+            TaskError::Failed { error, .. } => error.object().clone(),
+            TaskError::TimedOut { .. } => ErrorObject::new(TASK_TIMED_OUT, "the last attempt took too long"),
+            TaskError::Engine { error, .. } => (**error).clone(),
         };
-        let mut object = ErrorObject::new("TaskError", text);
+        let mut object = ErrorObject::new("TaskError", self.to_string());
         object.cause = Some(Box::new(cause));
-        Failure::from_object(object).caused_by(Some(task))
+        object
     }
 }

@@ -79,11 +79,32 @@ impl Recorded {
         !self.cancelled.insert(child)
     }
 
-    pub(super) fn take_wait(&mut self, on: &WaitOn) -> Option<WaitRecord> {
+    /// The next wait for this. One that may last for ever is never given a timeout, which an earlier attempt of
+    /// the run may have left behind: nothing would ever end it.
+    pub(super) fn take_wait(&mut self, on: &WaitOn, timed: bool) -> Option<WaitRecord> {
+        let waits = self.waits(on)?;
+        let fits = |wait: &WaitRecord| timed || !matches!(wait.state, WaitState::TimedOut { .. });
+        let at = waits.iter().position(fits)?;
+        waits.remove(at)
+    }
+
+    fn waits(&mut self, on: &WaitOn) -> Option<&mut VecDeque<WaitRecord>> {
         match on {
-            WaitOn::Event(name) => self.event_waits.get_mut(name)?.pop_front(),
-            WaitOn::Child(child) => self.child_waits.get_mut(child)?.pop_front(),
+            WaitOn::Event(name) => self.event_waits.get_mut(name),
+            WaitOn::Child(child) => self.child_waits.get_mut(child),
         }
+    }
+
+    /// Takes back a wait whose call was dropped before its outcome came to its turn.
+    pub(super) fn give_back_wait(&mut self, wait: WaitRecord) {
+        if let Some(waits) = self.waits(&wait.on) {
+            waits.push_front(wait);
+        }
+    }
+
+    /// The same with a task, as one of an earlier attempt.
+    pub(super) fn give_back_task(&mut self, task: TaskRecord) {
+        self.tasks.entry((task.name.clone(), task.input_hash.clone())).or_default().push_front(task);
     }
 
     /// Forgets the waits that no call has asked for; answers which of them still last.

@@ -152,6 +152,73 @@ fn an_event_whose_wait_is_dropped_while_it_waits_its_turn_goes_to_the_other_wait
     assert_eq!(states, [WaitState::Dropped, WaitState::Completed { event: Some(0) }]);
 }
 
+/// Lets the second attempt of the run begin.
+fn try_again(hand: &mut Hand) {
+    assert!(matches!(hand.server.head.state, RunState::AwaitingRetry { .. }));
+    hand.advance(Duration::from_secs(1));
+    hand.server.due();
+    hand.claim();
+    hand.go_on();
+}
+
+/// The first wait lost its race and left nothing behind, so the next attempt's first wait meets the record of the
+/// second one; and loses its race again.
+#[test]
+fn an_event_and_a_result_that_an_attempt_has_had_reach_the_next_one_however_its_races_end() {
+    let world = World::default();
+    let task = gated(&world);
+    let workflow = handler(move |run| {
+        let task = task.clone();
+        async move {
+            let first = race(run.event(&EVENTS[0]), task.start(&run, 1)).await;
+            assert!(matches!(first, Either::Right(Ok(_))), "the task is faster");
+            let fast = race(task.start(&run, 3), task.start(&run, 2)).await;
+            assert!(matches!(fast, Either::Right(Ok(_))), "the second task is faster");
+            let slow = task.start(&run, 3).await?;
+            let event = run.event(&EVENTS[0]).await;
+            if run.attempt() == 1 { Err(Failure::new("Broken", "once")) } else { Ok(event + slow) }
+        }
+    });
+    let mut hand = Hand::new(&workflow);
+    hand.go();
+    tick(&world);
+    hand.go();
+    let second = world.waiting()[1];
+    world.tick(second);
+    hand.go();
+    let third = *world.waiting().last().expect("it runs");
+    world.tick(third);
+    hand.send(0);
+    hand.deliver();
+    hand.go_on();
+    let tasks = hand.server.record().tasks.len();
+    try_again(&mut hand);
+    assert_eq!(hand.output(), "103", "{}", hand.server.page);
+    assert_eq!(hand.server.record().tasks.len(), tasks, "nothing was begun anew");
+}
+
+#[test]
+fn a_wait_that_may_last_for_ever_is_not_given_the_timeout_of_an_earlier_attempt() {
+    let workflow = handler(|run| async move {
+        if run.attempt() == 1 {
+            let _ = run.event_within(&EVENTS[0], MINUTE).await;
+            return Err(Failure::new("Broken", "once"));
+        }
+        Ok(run.event(&EVENTS[0]).await)
+    });
+    let mut hand = Hand::new(&workflow);
+    hand.go();
+    hand.advance(MINUTE);
+    hand.server.due();
+    hand.claim();
+    hand.go_on();
+    try_again(&mut hand);
+    hand.send(0);
+    hand.claim();
+    hand.go_on();
+    assert_eq!(hand.output(), "100", "{}", hand.server.page);
+}
+
 #[test]
 fn a_wait_that_was_dropped_in_a_failed_attempt_waits_again_in_the_next() {
     let workflow = handler(|run| async move {

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use aiki_proof::history::Fault;
-use aiki_proof::sim::{Options, WAYS, simulate};
+use aiki_proof::sim::{Options, Store, WAYS, simulate};
 use clap::Parser;
 
 /// Simulates server, workers and transport with faults, and judges what happened.
@@ -29,14 +29,17 @@ struct Args {
     /// Workers.
     #[arg(long, default_value_t = 3)]
     workers: usize,
-    /// Print all that happened.
+    /// Where the server keeps its runs.
+    #[arg(long, value_enum, default_value_t)]
+    store: Store,
+    /// Print all that happened, and what became of runs that broke an invariant.
     #[arg(long)]
     trace: bool,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let options = Options { steps: args.steps, workers: args.workers, bug: None };
+    let options = Options { steps: args.steps, workers: args.workers, store: args.store, bug: None };
     let seeds = match args.seed {
         Some(seed) => seed..seed + 1,
         None => args.first..args.first + args.seeds,
@@ -48,13 +51,13 @@ fn main() -> ExitCode {
         match simulate(seed, options) {
             Ok(outcome) => {
                 if args.trace {
-                    print!("{}", outcome.trace());
+                    print!("{}{}", outcome.trace(), outcome.broken());
                 }
                 if !outcome.violations.is_empty() {
                     print!("{outcome}");
                     failed.push(seed);
                 }
-                runs += outcome.runs;
+                runs += outcome.end.runs.len();
                 things += outcome.history.len();
                 faults.extend(outcome.faults());
                 ways.extend(outcome.ways);

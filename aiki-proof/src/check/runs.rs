@@ -1,6 +1,7 @@
 //! Runs as the server shows them in the end.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use aiki_core::run::record::{SleepState, TransitionChange, TransitionRecord};
 use aiki_core::run::{QueuedReason, RunState, TaskState};
@@ -22,6 +23,7 @@ impl Case<'_> {
             let What::Fault { fault, .. } = &happened.what else { return false };
             matches!(fault, Fault::ServerClockForward | Fault::ServerClockBack | Fault::ServerRestarted)
         });
+        let underway = self.underway();
         let mut shown: Vec<(RunId, Shown)> = Vec::new();
         for (run, one) in &self.end.runs {
             match one {
@@ -37,7 +39,7 @@ impl Case<'_> {
             self.fold(*run, shown);
             self.timers(*run, shown, calm);
             if clocks_agree {
-                self.waited_out(*run, shown);
+                self.waited_out(*run, shown, underway.get(run).copied().unwrap_or_default());
             }
             if let RunState::Failed { cause } = &shown.record.state
                 && let Some(error) = cause.error()
@@ -144,8 +146,30 @@ impl Case<'_> {
         }
     }
 
-    /// What a worker waits out by itself, beside the body of another task, it waits out by its own clock.
-    fn waited_out(&mut self, run: RunId, shown: &Shown) {
+    /// How long the slowest report of each run took from its first sending until the server had it.
+    fn underway(&self) -> BTreeMap<RunId, Duration> {
+        let (mut sent, mut slowest) = (BTreeMap::new(), BTreeMap::new());
+        for happened in self.history {
+            match &happened.what {
+                What::Sent { run, epoch, seq, .. } => {
+                    sent.entry((*run, *epoch, *seq)).or_insert(happened.at);
+                }
+                What::Reported { run, epoch, seq, .. } => {
+                    let Some(sent) = sent.remove(&(*run, *epoch, *seq)) else { continue };
+                    let took = Duration::from_millis(happened.at.saturating_sub(sent));
+                    let slowest: &mut Duration = slowest.entry(*run).or_default();
+                    *slowest = took.max(*slowest);
+                }
+                _ => {}
+            }
+        }
+        slowest
+    }
+
+    /// What a worker waits out by itself, beside the body of another task, it waits out by its own clock, from
+    /// its decision on. It is dated by when the server heard of it: `underway` may have passed until then.
+    fn waited_out(&mut self, run: RunId, shown: &Shown, underway: Duration) {
+        let early = self.bounds.early + underway;
         let mut waiting: BTreeMap<TaskId, Timestamp> = BTreeMap::new();
         for transition in &shown.transitions {
             let TransitionChange::Task(task, state) = &transition.change else { continue };
@@ -154,9 +178,7 @@ impl Case<'_> {
                     waiting.insert(*task, *next_attempt_at);
                 }
                 TaskState::Running { .. } => {
-                    if let Some(due) =
-                        waiting.remove(task).filter(|due| due.since(transition.created_at) > self.bounds.early)
-                    {
+                    if let Some(due) = waiting.remove(task).filter(|due| due.since(transition.created_at) > early) {
                         let at = transition.created_at;
                         self.broken(14, run, format!("task {task} was due at {due} and was repeated at {at}"));
                     }
@@ -167,7 +189,7 @@ impl Case<'_> {
         for sleep in &shown.record.sleeps {
             if let SleepState::Completed { duration_ms, completed_at } = sleep.state
                 && duration_ms.saturating_sub(completed_at.since(sleep.opened_at).as_millis() as u64)
-                    > self.bounds.early.as_millis() as u64
+                    > early.as_millis() as u64
             {
                 let (name, from) = (&sleep.name, sleep.opened_at);
                 let text = format!("the sleep `{name}` of {duration_ms} ms lasted from {from} to {completed_at}");

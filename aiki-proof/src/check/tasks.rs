@@ -150,32 +150,31 @@ impl Case<'_> {
     /// What a handler was given once is given again, wherever what it did with it was accepted. A worker whose
     /// claim is gone may be given anything: nobody hears of it.
     fn decisions(&mut self) {
-        let mut pending: BTreeMap<(RunId, &Name), Vec<Decision<'_>>> = BTreeMap::new();
-        let mut sent: BTreeMap<(RunId, u64, u64), Vec<Decision<'_>>> = BTreeMap::new();
+        let mut pending: BTreeMap<(RunId, &Name), (u64, Vec<Decided<'_>>)> = BTreeMap::new();
+        let mut sent: BTreeMap<(RunId, u64, u64), Vec<Decided<'_>>> = BTreeMap::new();
         let mut made: BTreeSet<(RunId, u64, u64)> = BTreeSet::new();
         let mut holds: BTreeMap<Decision<'_>, &str> = BTreeMap::new();
-        let mut values: BTreeMap<(Decision<'_>, &Name), &str> = BTreeMap::new();
         let mut told = BTreeSet::new();
         for happened in self.history {
             match &happened.what {
-                What::Granted { run, worker, .. } => {
-                    pending.remove(&(*run, worker));
-                }
-                What::Decided { run, worker, life, place, value } => {
-                    let decision = (*run, life.as_str(), place.as_str());
-                    pending.entry((*run, worker)).or_default().push(decision);
-                    values.insert((decision, worker), value);
+                What::Decided { run, worker, pass, life, place, value } => {
+                    let (of, decisions) = pending.entry((*run, worker)).or_default();
+                    // A pass may go on for a while after its worker was granted the run anew. What it never sent is
+                    // forgotten when the next one begins.
+                    if std::mem::replace(of, *pass) != *pass {
+                        decisions.clear();
+                    }
+                    decisions.push(((*run, life.as_str(), place.as_str()), value));
                 }
                 // A report that is sent again is the same report: what came since is in the next one.
                 What::Sent { run, epoch, seq, worker } if made.insert((*run, *epoch, *seq)) => {
-                    let decisions = pending.remove(&(*run, worker)).unwrap_or_default();
-                    sent.insert((*run, *epoch, *seq), decisions);
+                    let decisions = pending.get_mut(&(*run, worker)).map(|(_, decisions)| std::mem::take(decisions));
+                    sent.insert((*run, *epoch, *seq), decisions.unwrap_or_default());
                 }
-                What::Reported { run, epoch, seq, worker, .. } => {
-                    for decision in sent.remove(&(*run, *epoch, *seq)).unwrap_or_default() {
-                        let Some(value) = values.get(&(decision, worker)) else { continue };
+                What::Reported { run, epoch, seq, .. } => {
+                    for (decision, value) in sent.remove(&(*run, *epoch, *seq)).unwrap_or_default() {
                         let first = *holds.entry(decision).or_insert(value);
-                        if first != *value && told.insert(decision) {
+                        if first != value && told.insert(decision) {
                             let (_, life, place) = decision;
                             let text =
                                 format!("at {place} of life {life} its handler was given `{first}`, then `{value}`");
@@ -191,6 +190,8 @@ impl Case<'_> {
 
 /// A place in one life of a run.
 type Decision<'a> = (RunId, &'a str, &'a str);
+/// With what the handler was given there.
+type Decided<'a> = (Decision<'a>, &'a str);
 
 /// The worker that did something, or was told something.
 fn by(what: &What) -> Option<&Name> {

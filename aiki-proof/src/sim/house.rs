@@ -10,9 +10,10 @@ use aiki_core::run::plan::{EventMessage, RunCommand};
 use aiki_core::server_client::SendEvent;
 use aiki_core::{Client, Clock, Name, Payload, RunId, ScheduleStatus};
 use aiki_runtime::SeededEntropy;
-use aiki_server::{KeptMemory, Server};
+use aiki_server::Server;
 use aiki_worker::Worker;
 
+use super::kept::Kept;
 use super::line::Line;
 use super::process::{Node, Process};
 use super::program::{NAMES, NUDGE, Place, workflow};
@@ -46,7 +47,7 @@ pub(super) struct Slot {
 
 pub(super) struct House {
     pub(super) world: Arc<World>,
-    pub(super) memory: KeptMemory,
+    pub(super) kept: Kept,
     pub(super) server: Option<(Server, Node)>,
     /// The server comes back then.
     pub(super) server_back_at: u64,
@@ -80,7 +81,7 @@ impl House {
         });
         let mut house = House {
             slots: slots.collect(),
-            memory: KeptMemory::default(),
+            kept: Kept::new(options.store).map_err(broken)?,
             server: None,
             server_back_at: 0,
             transport_back_at: 0,
@@ -102,8 +103,9 @@ impl House {
 
     pub(super) fn start_server(&mut self) -> Result<(), String> {
         let node = Node::start(Process::new("server"), self.world.epoch, self.now).map_err(broken)?;
-        let builder = Server::builder()
-            .kept_memory(&self.memory)
+        let builder = self
+            .kept
+            .lend(Server::builder())
             .clock(Arc::clone(&self.world.server_clock) as Arc<dyn Clock>)
             .entropy(Arc::new(SeededEntropy::new(self.world.chance.next())))
             .publisher(Arc::new(Announcements(Arc::clone(&self.world))));
@@ -123,7 +125,7 @@ impl House {
         if self.world.bug == Some(Bug::LostPage) {
             let known: Vec<RunId> = lock(&self.world.runs).iter().map(|(run, _)| *run).collect();
             if let Some(run) = known.last() {
-                self.memory.lose_tail(*run);
+                self.kept.lose_tail(*run);
             }
         }
     }
@@ -351,7 +353,7 @@ impl House {
         let mut ways = ways::taken(&history, &end);
         ways.extend(lock(&self.world.taken).iter());
         let (simulated, took) = (Duration::from_millis(self.now), began.elapsed());
-        Ok(Outcome { seed: self.seed, violations, history, ways, runs: end.runs.len(), simulated, took })
+        Ok(Outcome { seed: self.seed, violations, history, end, ways, simulated, took })
     }
 }
 
@@ -364,7 +366,7 @@ struct Inside<'a> {
 
 impl Views for Inside<'_> {
     fn announcements(&self, run: RunId) -> Option<usize> {
-        self.house.memory.announcements(run)
+        self.house.kept.announcements(run)
     }
 
     fn held_by(&self, worker: &Name) -> Option<usize> {
@@ -375,7 +377,7 @@ impl Views for Inside<'_> {
     fn gauges(&self) -> Vec<Gauge> {
         let queue = self.house.world.transport.queue();
         let entries = (queue.depth() + queue.held() + queue.delayed()) as u64;
-        let timers = self.house.memory.timers().unwrap_or_default() as u64;
+        let timers = self.house.kept.timers().unwrap_or_default() as u64;
         let mut gauges = vec![
             Gauge { name: "entries in the transport".into(), baseline: self.open, now: entries },
             Gauge { name: "timers in the store".into(), baseline: self.open, now: timers },

@@ -2,13 +2,14 @@
 //!
 //! Every process has a runtime of its own and is given time in turns, in an order and for lengths that the
 //! seed decides. So a process can be killed between any two polls, and can stand still while the others go
-//! on. The parts are the real ones (worker, server, memory store, memory queue); what is simulated is the
+//! on. The parts are the real ones (worker, server, memory or SQLite store, memory queue); what is simulated is the
 //! time between them, the lines between them, and what goes wrong.
 
 mod actions;
 mod bug;
 mod chance;
 mod house;
+mod kept;
 mod line;
 mod process;
 mod program;
@@ -21,9 +22,11 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 pub use bug::Bug;
+pub use kept::Store;
 pub use ways::WAYS;
 
 use crate::check::Violation;
+use crate::end::End;
 use crate::history::{Fault, Happened, What};
 
 /// What is simulated.
@@ -33,13 +36,15 @@ pub struct Options {
     pub steps: u32,
     /// Workers.
     pub workers: usize,
+    /// Where the server keeps its runs.
+    pub store: Store,
     /// A bug that is to be found.
     pub bug: Option<Bug>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { steps: 300, workers: 3, bug: None }
+        Self { steps: 300, workers: 3, store: Store::Memory, bug: None }
     }
 }
 
@@ -52,10 +57,10 @@ pub struct Outcome {
     pub violations: Vec<Violation>,
     /// What happened.
     pub history: Vec<Happened>,
+    /// What the server shows in the end.
+    pub end: End,
     /// The ways to recover that were taken.
     pub ways: BTreeSet<&'static str>,
-    /// How many runs there were.
-    pub runs: usize,
     /// How long it took by the world's clock.
     pub simulated: Duration,
     /// How long it took in truth.
@@ -72,6 +77,12 @@ impl Outcome {
         faults.collect()
     }
 
+    /// What the server shows of the runs that broke an invariant.
+    pub fn broken(&self) -> String {
+        let runs: BTreeSet<_> = self.violations.iter().filter_map(|violation| violation.run).collect();
+        runs.iter().filter_map(|run| self.end.runs.get(run)).map(|shown| format!("{shown:#?}\n")).collect()
+    }
+
     /// The history, one line for each thing that happened.
     pub fn trace(&self) -> String {
         self.history.iter().map(|happened| format!("{:>9} {:?}\n", happened.at, happened.what)).collect()
@@ -80,7 +91,7 @@ impl Outcome {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (seed, runs, happened) = (self.seed, self.runs, self.history.len());
+        let (seed, runs, happened) = (self.seed, self.end.runs.len(), self.history.len());
         writeln!(f, "seed {seed}: {runs} runs, {happened} things in {:?} simulated", self.simulated)?;
         self.violations.iter().try_for_each(|violation| writeln!(f, "  {violation}"))
     }

@@ -139,8 +139,14 @@ pub(crate) fn workflow(place: &Place, name: &str) -> WorkflowVersion<Program, u6
         .event(&NUDGE)
 }
 
+/// A pass over one life of a run.
+struct Life {
+    name: String,
+    pass: u64,
+}
+
 async fn interpret(run: &Run, program: Program, place: Place, name: &str) -> Result<u64, Failure> {
-    let life = format!("{}.{}", program.life, run.attempt());
+    let life = Life { name: format!("{}.{}", program.life, run.attempt()), pass: place.world.next_pass() };
     let count = program.steps.len() as u64;
     for (at, step) in program.steps.into_iter().enumerate() {
         let value = perform(run, step, place.clone(), name, format!("{at}"), &life).await;
@@ -155,12 +161,13 @@ async fn interpret(run: &Run, program: Program, place: Place, name: &str) -> Res
     Ok(count)
 }
 
-fn decided(place: &Place, run: &Run, life: &str, at: String, value: String) {
+fn decided(place: &Place, run: &Run, life: &Life, at: String, value: String) {
     if !place.process.is_dead() {
         place.world.note(What::Decided {
             run: run.id(),
             worker: place.process.name(),
-            life: life.to_owned(),
+            pass: life.pass,
+            life: life.name.clone(),
             place: at,
             value,
         });
@@ -169,7 +176,7 @@ fn decided(place: &Place, run: &Run, life: &str, at: String, value: String) {
 
 type Performing<'a> = Pin<Box<dyn Future<Output = String> + Send + 'a>>;
 
-fn perform<'a>(run: &'a Run, step: Step, place: Place, name: &'a str, at: String, life: &'a str) -> Performing<'a> {
+fn perform<'a>(run: &'a Run, step: Step, place: Place, name: &'a str, at: String, life: &'a Life) -> Performing<'a> {
     Box::pin(async move {
         match step {
             Step::Work(work) => task(&place, work.tries).start(run, work).await.unwrap_or_else(|_| "failed".into()),

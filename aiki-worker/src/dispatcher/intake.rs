@@ -183,7 +183,7 @@ impl Dispatcher {
                 Ok(outcomes) => {
                     self.server_trusted = true;
                     outcomes.iter().for_each(|outcome| self.shared.meter.claim(outcome));
-                    let sorted = self.state.claimed(deliveries, session.generation, outcomes);
+                    let sorted = self.state.claimed(deliveries, session.generation, outcomes, sent.elapsed());
                     self.carry_out(&session, sent, sorted);
                 }
                 Err(error) => self.not_claimed(&session, deliveries, error)?,
@@ -238,7 +238,8 @@ impl Dispatcher {
             return;
         }
         let registry = self.shared.registry.clone();
-        let mut sorted = self.state.received(deliveries, session.generation, began, |key| registry.contains(key));
+        let times = (began, Instant::now());
+        let mut sorted = self.state.received(deliveries, session.generation, times, |key| registry.contains(key));
         if !sorted.claim.is_empty() {
             let claim = std::mem::take(&mut sorted.claim);
             self.intake = Some(self.claim(session.clone(), claim));

@@ -142,6 +142,7 @@ impl Dispatcher {
     /// Starts what was granted and remembers what has to be settled.
     fn carry_out(&mut self, session: &Arc<Session>, claim_sent: Instant, sorted: Sorted) {
         self.unsettled.merge(sorted.settle);
+        sorted.late.into_iter().for_each(trace::claimed_too_late);
         for (delivery, claimed) in sorted.start {
             self.spawn(session, claim_sent, delivery, claimed);
         }
@@ -154,7 +155,7 @@ impl Dispatcher {
     fn spawn(&mut self, session: &Arc<Session>, claim_sent: Instant, delivery: Delivery, claimed: ClaimedRun) {
         let shared = &self.shared;
         // What was granted after a wait lasts from then on.
-        let claim_sent = claim_sent + claimed.lease.saturating_sub(shared.settings.lease);
+        let claim_sent = successor::lasts_from(claim_sent, &claimed, shared.settings.lease);
         let active = shared.active.begin(Begun {
             claim: aiki_core::server_client::ClaimRef { run: delivery.run, epoch: claimed.epoch },
             workflow: delivery.workflow,

@@ -9,7 +9,7 @@ use aiki_core::{Outcome, RunId, WorkflowKey};
 use tokio::time::Instant;
 
 use super::settlement::{Settlement, Ticket, claim_ref};
-use super::successor::Successor;
+use super::successor::{Successor, lasts_from};
 
 /// At most so many runs are received and claimed at once.
 pub(crate) const MAX_BATCH: usize = 256;
@@ -28,6 +28,8 @@ pub(crate) struct Sorted {
     pub(crate) start: Vec<(Delivery, ClaimedRun)>,
     /// Runs whose present pass has lost its claim.
     pub(crate) lost: Vec<RunId>,
+    /// Runs whose claim was answered too late to begin with: it goes back.
+    pub(crate) late: Vec<RunId>,
     pub(crate) settle: Settlement,
 }
 
@@ -162,12 +164,18 @@ impl State {
         self.failures = if failed { self.failures.saturating_add(1) } else { 0 };
     }
 
-    /// Sorts what was received by a call that was made at `sent`.
+    /// Whether the lease of a claim can be relied on until the first heartbeat, at most a third of it from now:
+    /// nobody has prolonged it since it began, so long ago, and a pass that begins later would only be cut off.
+    fn may_begin(&self, waited: Duration) -> bool {
+        waited < self.lease / 2
+    }
+
+    /// Sorts what was received just now, by a call that was made at `sent`.
     pub(crate) fn received(
         &mut self,
         deliveries: Vec<Delivery>,
         generation: u32,
-        sent: Instant,
+        (sent, now): (Instant, Instant),
         serves: impl Fn(&WorkflowKey) -> bool,
     ) -> Sorted {
         let limit = if let Intake::Busy(permits) = self.intake { permits } else { 0 };
@@ -183,6 +191,11 @@ impl State {
             }
             let taken = self.claiming.len() + sorted.start.len();
             let put_back = if self.closed || taken >= limit {
+                Some(ReleaseDelay::None)
+            } else if delivery.claimed.as_deref().is_some_and(|claimed| {
+                !self.may_begin(now.saturating_duration_since(lasts_from(sent, claimed, self.lease)))
+            }) {
+                sorted.late.push(delivery.run);
                 Some(ReleaseDelay::None)
             } else if !serves(&delivery.workflow) {
                 Some(ReleaseDelay::After(UNSERVED_DELAY))
@@ -242,13 +255,15 @@ impl State {
         delivery.claimed.is_none() && self.held.get(&delivery.run).is_some_and(|held| held.ticket == *ticket)
     }
 
-    /// Sorts the answers to a claim.
+    /// Sorts the answers to a claim, which took so long since it was sent.
     pub(crate) fn claimed(
         &mut self,
         deliveries: Vec<Delivery>,
         generation: u32,
         outcomes: Vec<ClaimOutcome>,
+        waited: Duration,
     ) -> Sorted {
+        let may_begin = self.may_begin(waited);
         self.failures = 0;
         self.intake_ends();
         let mut sorted = Sorted::default();
@@ -256,7 +271,8 @@ impl State {
         for delivery in deliveries {
             let ticket = Ticket { generation, receipt: delivery.receipt.clone() };
             match outcomes.next() {
-                Some(ClaimOutcome::Granted(claimed)) if self.closed => {
+                Some(ClaimOutcome::Granted(claimed)) if self.closed || !may_begin => {
+                    sorted.late.extend((!may_begin).then_some(delivery.run));
                     sorted.settle.hand_back.push(claim_ref(&claimed));
                     sorted.settle.release.push((ticket, ReleaseDelay::None));
                 }
@@ -303,7 +319,7 @@ impl State {
         }
         let next = match next {
             // It waited unprolonged: it may be lost by now.
-            Some(next) if now.saturating_duration_since(next.lasts_from(self.lease)) >= self.lease / 2 => {
+            Some(next) if !self.may_begin(now.saturating_duration_since(next.lasts_from(self.lease))) => {
                 next.give_up(&mut settle);
                 None
             }

@@ -23,9 +23,9 @@ impl Successor {
         Ticket { generation: self.generation, receipt: self.delivery.receipt.clone() }
     }
 
-    /// The moment from which it lasts for a `lease`: one that was granted after a wait lasts longer.
+    /// See [`lasts_from`].
     pub(crate) fn lasts_from(&self, lease: Duration) -> Instant {
-        self.sent + self.claimed.lease.saturating_sub(lease)
+        lasts_from(self.sent, &self.claimed, lease)
     }
 
     /// Gives it back.
@@ -33,4 +33,10 @@ impl Successor {
         settle.hand_back.push(claim_ref(&self.claimed));
         settle.release.push((self.ticket(), ReleaseDelay::None));
     }
+}
+
+/// The moment from which a claim that was asked for at `sent` lasts for a `lease`: one that was granted after a wait
+/// lasts longer.
+pub(crate) fn lasts_from(sent: Instant, claimed: &ClaimedRun, lease: Duration) -> Instant {
+    sent + claimed.lease.saturating_sub(lease)
 }

@@ -7,7 +7,7 @@ use super::chance::mix;
 use super::{Phase, RunMachine};
 use crate::replay::step::{StepId, StepKind, StepOutcome, StepPoll, StepState};
 use crate::report::Transition;
-use crate::run::SleepState;
+use crate::run::{SleepState, TaskRecord, TaskState, WaitRecord, WaitState};
 use crate::time::Timestamp;
 
 impl RunMachine {
@@ -135,6 +135,7 @@ impl RunMachine {
         self.forget_attempt(id);
         match &self.steps[id.0].state {
             StepState::Held => self.held.retain(|held| *held != id),
+            StepState::Recorded(_) if self.is_open() => self.give_back(id),
             StepState::Ended(StepOutcome::Event { index, .. }) => {
                 // Somebody else may wait for it.
                 self.inbox.put_back(*index);
@@ -151,6 +152,53 @@ impl RunMachine {
             _ => {}
         }
         self.set(id, StepState::Done);
+    }
+
+    /// The handler dropped a recorded step before its outcome came to its turn. Within one attempt of the run it
+    /// would have done so before there was an outcome; so the record is an earlier attempt's, of another call
+    /// that asks for the same: that call, or the next like it, still gets it. An event would be lost otherwise,
+    /// and a task that has its result would begin anew.
+    fn give_back(&mut self, id: StepId) {
+        let Some(settled) = self.releasable.iter().find_map(|(settled, step)| (*step == id).then_some(*settled)) else {
+            return;
+        };
+        self.releasable.remove(&settled);
+        let StepState::Recorded(outcome) = std::mem::replace(&mut self.steps[id.0].state, StepState::Done) else {
+            return;
+        };
+        match (&self.steps[id.0].kind, outcome) {
+            (StepKind::Wait { ordinal: Some(ordinal), target, due, .. }, outcome) => {
+                let Some(on) = self.wait_on(target) else { return };
+                let state = match outcome {
+                    StepOutcome::TimedOut => WaitState::TimedOut { timed_out_at: *due },
+                    StepOutcome::Event { index, .. } => WaitState::Completed { event: Some(index) },
+                    _ => WaitState::Completed { event: None },
+                };
+                let (ordinal, settled) = (*ordinal, Some(settled));
+                let (awaited, ended_at, discarded) = (None, None, false);
+                self.recorded.give_back_wait(WaitRecord { ordinal, on, awaited, ended_at, state, settled, discarded });
+            }
+            (StepKind::Task { id: Some(task), call, attempts, checkpoint, .. }, outcome) => {
+                let state = match outcome {
+                    StepOutcome::Completed(output) => TaskState::Completed { attempts: *attempts, output },
+                    StepOutcome::Failed(error, _) => TaskState::Failed { attempts: *attempts, error },
+                    _ => return,
+                };
+                self.recorded.give_back_task(TaskRecord {
+                    id: *task,
+                    name: call.name.clone(),
+                    input_hash: call.input_hash.clone(),
+                    input: call.input.clone(),
+                    retry: None,
+                    state,
+                    run_attempt: 0,
+                    settled: Some(settled),
+                    checkpoint: checkpoint.clone(),
+                });
+            }
+            // A sleep costs time, and nothing else.
+            _ => {}
+        }
     }
 
     /// The server must not go on waking the run for steps that nobody waits for any more. A dropped

@@ -80,7 +80,7 @@ impl RunMachine {
             self.held.push(id);
             return id;
         };
-        let Some(wait) = self.recorded.take_wait(&on) else {
+        let Some(wait) = self.recorded.take_wait(&on, timeout.is_some()) else {
             let id = self.push(kind(None, Timestamp::MAX), StepState::Done);
             self.announce_wait(id, now);
             return id;
@@ -90,7 +90,7 @@ impl RunMachine {
                 let due = timeout_at.unwrap_or(Timestamp::MAX);
                 (due, StepState::Parked { due })
             }
-            WaitState::TimedOut { .. } => (Timestamp::MAX, StepState::Recorded(StepOutcome::TimedOut)),
+            WaitState::TimedOut { timed_out_at } => (timed_out_at, StepState::Recorded(StepOutcome::TimedOut)),
             WaitState::Completed { event: Some(index) } => {
                 let outcome = StepOutcome::Event { index, data: self.inbox.data(index) };
                 (Timestamp::MAX, StepState::Recorded(outcome))
@@ -107,7 +107,7 @@ impl RunMachine {
     }
 
     /// What the wait is for in terms of the record; `None` for a child that has no ordinal yet.
-    fn wait_on(&self, target: &WaitTarget) -> Option<WaitOn> {
+    pub(super) fn wait_on(&self, target: &WaitTarget) -> Option<WaitOn> {
         match target {
             WaitTarget::Event(name) => Some(WaitOn::Event(name.clone())),
             WaitTarget::Child(step) => match &self.steps[step.0].kind {

@@ -59,12 +59,18 @@ fn granted(n: u128) -> ClaimOutcome {
     ClaimOutcome::Granted(claim(n, 7))
 }
 
+/// A call that was answered at once.
+fn just_now() -> (Instant, Instant) {
+    let now = Instant::now();
+    (now, now)
+}
+
 /// Receives and claims these runs.
 fn hold(state: &mut State, runs: &[u128]) {
     assert!(matches!(state.next(Instant::now(), false, 0), Next::Receive(_)));
-    let sorted = state.received(runs.iter().map(|n| delivery(*n)).collect(), 1, Instant::now(), |_| true);
+    let sorted = state.received(runs.iter().map(|n| delivery(*n)).collect(), 1, just_now(), |_| true);
     let outcomes = runs.iter().map(|n| granted(*n)).collect();
-    assert_eq!(state.claimed(sorted.claim, 1, outcomes).start.len(), runs.len());
+    assert_eq!(state.claimed(sorted.claim, 1, outcomes, Duration::ZERO).start.len(), runs.len());
 }
 
 #[test]
@@ -72,10 +78,10 @@ fn slots_are_taken_before_anything_is_read() {
     let mut state = State::new(3, LEASE);
     assert_eq!(state.next(Instant::now(), false, 0), Next::Receive(3));
     assert_eq!(state.next(Instant::now(), false, 0), Next::Rest, "a second receive would find no slots");
-    let sorted = state.received(vec![delivery(1), delivery(2)], 1, Instant::now(), |_| true);
+    let sorted = state.received(vec![delivery(1), delivery(2)], 1, just_now(), |_| true);
     assert_eq!(sorted.claim.len(), 2);
     assert_eq!(state.next(Instant::now(), false, 0), Next::Rest, "a claim is under way");
-    let sorted = state.claimed(sorted.claim, 1, vec![granted(1), ClaimOutcome::Done]);
+    let sorted = state.claimed(sorted.claim, 1, vec![granted(1), ClaimOutcome::Done], Duration::ZERO);
     assert_eq!(sorted.start.len(), 1);
     assert_eq!(sorted.settle.ack, [ticket(2)]);
     assert_eq!(state.next(Instant::now(), false, 0), Next::Receive(2));
@@ -94,7 +100,7 @@ fn a_full_worker_reads_nothing() {
 fn surplus_beyond_the_free_slots_is_handed_back_at_once() {
     let mut state = State::new(2, LEASE);
     state.next(Instant::now(), false, 0);
-    let sorted = state.received((1..=4).map(delivery).collect(), 1, Instant::now(), |_| true);
+    let sorted = state.received((1..=4).map(delivery).collect(), 1, just_now(), |_| true);
     assert_eq!(sorted.claim, [delivery(1), delivery(2)]);
     assert_eq!(sorted.settle.release, [(ticket(3), ReleaseDelay::None), (ticket(4), ReleaseDelay::None)]);
 }
@@ -103,7 +109,7 @@ fn surplus_beyond_the_free_slots_is_handed_back_at_once() {
 fn a_run_of_another_workflow_is_never_claimed() {
     let mut state = State::new(2, LEASE);
     state.next(Instant::now(), false, 0);
-    let sorted = state.received(vec![delivery(1)], 1, Instant::now(), |_| false);
+    let sorted = state.received(vec![delivery(1)], 1, just_now(), |_| false);
     assert!(sorted.claim.is_empty() && sorted.settle.ack.is_empty());
     assert_eq!(sorted.settle.release, [(ticket(1), ReleaseDelay::After(UNSERVED_DELAY))]);
 }
@@ -112,9 +118,9 @@ fn a_run_of_another_workflow_is_never_claimed() {
 fn an_owned_run_comes_back_when_its_lease_has_lapsed() {
     let mut state = State::new(2, LEASE);
     state.next(Instant::now(), false, 0);
-    let sorted = state.received(vec![delivery(1), delivery(2)], 1, Instant::now(), |_| true);
+    let sorted = state.received(vec![delivery(1), delivery(2)], 1, just_now(), |_| true);
     let owned = |secs| ClaimOutcome::Owned { remaining: Duration::from_secs(secs) };
-    let sorted = state.claimed(sorted.claim, 1, vec![owned(25), owned(500)]);
+    let sorted = state.claimed(sorted.claim, 1, vec![owned(25), owned(500)], Duration::ZERO);
     assert!(sorted.start.is_empty() && sorted.settle.ack.is_empty());
     let delays: Vec<_> = sorted.settle.release.iter().map(|(_, delay)| *delay).collect();
     assert_eq!(delays, [ReleaseDelay::After(Duration::from_secs(25)), ReleaseDelay::After(LEASE)]);
@@ -126,7 +132,7 @@ fn the_delivery_that_is_held_is_ignored_and_another_of_its_run_comes_later() {
     hold(&mut state, &[1]);
     state.next(Instant::now(), false, 0);
     let other = Delivery { receipt: Receipt("again".into()), ..delivery(1) };
-    let sorted = state.received(vec![delivery(1), other], 1, Instant::now(), |_| true);
+    let sorted = state.received(vec![delivery(1), other], 1, just_now(), |_| true);
     assert!(sorted.claim.is_empty() && sorted.start.is_empty());
     assert!(sorted.settle.ack.is_empty(), "it may announce what comes after the present pass");
     let again = Ticket { generation: 1, receipt: Receipt("again".into()) };
@@ -140,7 +146,7 @@ fn one_run_twice_in_a_batch_is_claimed_once() {
     let mut state = State::new(4, LEASE);
     state.next(Instant::now(), false, 0);
     let twice = Delivery { receipt: Receipt("twice".into()), ..delivery(1) };
-    let sorted = state.received(vec![delivery(1), twice], 1, Instant::now(), |_| true);
+    let sorted = state.received(vec![delivery(1), twice], 1, just_now(), |_| true);
     assert_eq!(sorted.claim, [delivery(1)]);
     assert_eq!(sorted.settle.release.len(), 1);
 }
@@ -150,7 +156,7 @@ fn claim_anew(state: &mut State, n: u128, epoch: u64, sent: Instant) -> Sorted {
     assert!(matches!(state.next(sent, false, 0), Next::Receive(_)));
     let receipt = Receipt(format!("r{n}/{epoch}"));
     let delivery = Delivery { receipt, claimed: Some(claim(n, epoch)), ..delivery(n) };
-    state.received(vec![delivery], 1, sent, |_| true)
+    state.received(vec![delivery], 1, (sent, sent), |_| true)
 }
 
 #[test]
@@ -195,7 +201,7 @@ fn a_claim_that_waits_goes_back_at_the_stop_and_keeps_its_subscription_till_then
     let now = Instant::now();
     state.next(now, false, 0);
     let newer = Delivery { claimed: Some(claim(1, 8)), ..delivery(1) };
-    state.received(vec![newer], 2, now, |_| true);
+    state.received(vec![newer], 2, (now, now), |_| true);
     assert!(state.uses(1) && state.uses(2));
     assert_eq!(state.close().hand_back, [ClaimRef { run: run(1), epoch: 8 }]);
     assert!(!state.uses(2));
@@ -207,10 +213,35 @@ fn claims_that_come_with_deliveries_start_at_once() {
     let mut state = State::new(1, LEASE);
     state.next(Instant::now(), false, 0);
     let claimed = |n| Delivery { claimed: Some(claim(n, 3)), ..delivery(n) };
-    let sorted = state.received(vec![claimed(1), claimed(2)], 1, Instant::now(), |_| true);
+    let sorted = state.received(vec![claimed(1), claimed(2)], 1, just_now(), |_| true);
     assert_eq!(sorted.start.len(), 1);
     assert_eq!(sorted.settle.hand_back, [ClaimRef { run: run(2), epoch: 3 }]);
     assert_eq!(state.next(Instant::now(), false, 0), Next::Rest);
+}
+
+#[test]
+fn a_claim_that_was_answered_after_half_its_lease_is_given_back_unused() {
+    let just_in_time = LEASE / 2 - Duration::from_millis(1);
+    for (waited, starts) in [(just_in_time, 1), (LEASE / 2, 0), (LEASE * 2, 0)] {
+        let mut state = State::new(1, LEASE);
+        state.next(Instant::now(), false, 0);
+        let sorted = state.received(vec![delivery(1)], 1, just_now(), |_| true);
+        let by_claim = state.claimed(sorted.claim, 1, vec![granted(1)], waited);
+
+        let mut state = State::new(1, LEASE);
+        let sent = Instant::now();
+        state.next(sent, false, 0);
+        let claimed = Delivery { claimed: Some(claim(1, 7)), ..delivery(1) };
+        let with_delivery = state.received(vec![claimed], 1, (sent, sent + waited), |_| true);
+        for sorted in [by_claim, with_delivery] {
+            assert_eq!((sorted.start.len(), sorted.late.len()), (starts, 1 - starts), "after {waited:?}");
+            let back = if starts == 0 { vec![ClaimRef { run: run(1), epoch: 7 }] } else { Vec::new() };
+            assert_eq!(sorted.settle.hand_back, back);
+            assert_eq!(sorted.settle.release.len(), 1 - starts);
+            assert!(sorted.settle.ack.is_empty(), "it announces the run to whoever is next");
+        }
+        assert_eq!(state.held(), starts);
+    }
 }
 
 #[test]
@@ -228,9 +259,9 @@ fn an_interrupted_run_goes_back_with_its_claim() {
 fn what_is_granted_after_the_stop_is_given_back() {
     let mut state = State::new(2, LEASE);
     state.next(Instant::now(), false, 0);
-    let sorted = state.received(vec![delivery(1)], 1, Instant::now(), |_| true);
+    let sorted = state.received(vec![delivery(1)], 1, just_now(), |_| true);
     state.close();
-    let sorted = state.claimed(sorted.claim, 1, vec![granted(1)]);
+    let sorted = state.claimed(sorted.claim, 1, vec![granted(1)], Duration::ZERO);
     assert!(sorted.start.is_empty());
     assert_eq!(sorted.settle.hand_back.len(), 1);
     assert_eq!(state.held(), 0);
@@ -241,7 +272,7 @@ fn what_is_granted_after_the_stop_is_given_back() {
 fn a_failed_claim_puts_everything_back_and_waits() {
     let mut state = State::new(2, LEASE);
     state.next(Instant::now(), false, 0);
-    let sorted = state.received(vec![delivery(1)], 1, Instant::now(), |_| true);
+    let sorted = state.received(vec![delivery(1)], 1, just_now(), |_| true);
     let (now, delay) = (Instant::now(), Duration::from_secs(3));
     let settle = state.claim_failed(sorted.claim, 1, now, delay);
     assert_eq!(settle.release, [(ticket(1), ReleaseDelay::After(delay))]);
@@ -254,8 +285,8 @@ fn a_failed_claim_puts_everything_back_and_waits() {
 fn a_claim_answered_too_shortly_loses_nothing() {
     let mut state = State::new(2, LEASE);
     state.next(Instant::now(), false, 0);
-    let sorted = state.received(vec![delivery(1), delivery(2)], 1, Instant::now(), |_| true);
-    let sorted = state.claimed(sorted.claim, 1, vec![granted(1)]);
+    let sorted = state.received(vec![delivery(1), delivery(2)], 1, just_now(), |_| true);
+    let sorted = state.claimed(sorted.claim, 1, vec![granted(1)], Duration::ZERO);
     assert_eq!(sorted.start.len(), 1);
     assert_eq!(sorted.settle.release.len(), 1);
 }
