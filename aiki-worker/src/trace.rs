@@ -166,6 +166,13 @@ pub(crate) fn fenced(run: RunId) {
     );
 }
 
+pub(crate) fn claimed_late(run: RunId) {
+    warn!(
+        target: TARGET, %run,
+        "the claim was granted, but its answer took half of the lease or more: the run is given back before it begins"
+    );
+}
+
 pub(crate) fn report_delayed(run: RunId, error: &dyn Display, failures: u32, delay: Duration) {
     let delay_ms = delay.as_millis() as u64;
     warn!(target: TARGET, %run, %error, failures, delay_ms, "a report cannot be sent; trying again");

@@ -113,6 +113,24 @@ async fn a_server_that_hangs_is_fenced_like_one_that_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_claim_whose_answer_was_long_on_its_way_is_given_back_before_anything_begins() {
+    let house = House::new().await;
+    let (client, faults) = Faulty::wrap(&house.client);
+    let bodies = Bodies::default();
+    let worker = house.worker_for("late", client).build().unwrap();
+    worker.workflow_registry().add(bodies.workflow(1));
+    start(&worker);
+    faults.slow_claims.store(55_000, Ordering::SeqCst);
+    let handle = bodies.workflow(1).start(&house.client, 1).await.unwrap();
+    until("it is claimed", || !faults.claim_batches.lock().unwrap().is_empty()).await;
+    faults.slow_claims.store(0, Ordering::SeqCst);
+    until("it is given back", || !faults.release_batches.lock().unwrap().is_empty()).await;
+    assert_eq!(bodies.counts(), (0, 0), "the lease had four seconds left before the fence, a heartbeat is 20");
+    assert_eq!(handle.wait().await.unwrap(), 1);
+    assert_eq!(bodies.counts(), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_long_task_keeps_its_claim_for_many_leases() {
     let house = House::new().await;
     let bodies = Bodies::default();

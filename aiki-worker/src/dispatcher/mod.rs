@@ -163,6 +163,11 @@ impl Dispatcher {
         });
         shared.counters.claimed();
         shared.meter.claim_granted();
+        // It went unprolonged for so long that another worker may begin before the next heartbeat has come through.
+        if claim_sent.elapsed() >= shared.settings.lease / 2 {
+            trace::claimed_late(delivery.run);
+            active.scope.interrupted.cancel();
+        }
         let work = execute(shared.executor.clone(), claimed, active.scope.clone());
         let task = self.running.spawn(work);
         self.task_runs.insert(task.id(), delivery.run);

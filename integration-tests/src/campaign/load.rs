@@ -1,4 +1,4 @@
-//! The workflow of the campaign: tasks that depend on each other, of five kinds.
+//! The workflow of the campaign: tasks that depend on each other, of six kinds.
 
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ pub enum Kind {
     Naps,
     /// Its first two tasks run at the same time.
     Pair,
+    /// Its tasks take eight times as long: longer than a worker that stops waits for it.
+    Long,
 }
 
 /// What one run does.
@@ -53,6 +55,7 @@ impl Job {
             7 => Kind::HandlerPanics,
             11 | 19 => Kind::Naps,
             13 | 23 => Kind::Pair,
+            15 => Kind::Long,
             _ => Kind::Plain,
         }
     }
@@ -110,9 +113,10 @@ async fn handler(run: &Run, job: Job, step: &Task<Step, u64>, notes: Option<&Not
             notes.write(Note::Decided { run: run.id(), life, place, value });
         }
     };
+    let task_ms = if kind == Kind::Long { job.task_ms * 8 } else { job.task_ms };
     let call = |at: u64, carried: u64| {
         let panics = kind == Kind::TaskPanics && at == 1;
-        step.start(run, Step { number: job.number, at, carried, task_ms: job.task_ms, panics })
+        step.start(run, Step { number: job.number, at, carried, task_ms, panics })
     };
     let (mut carried, mut at) = (0, 0);
     if kind == Kind::Pair && job.tasks >= 2 {
@@ -182,7 +186,7 @@ mod tests {
     #[test]
     fn every_kind_comes_up_and_answers_differ() {
         let jobs: Vec<Job> = (0..25).map(|number| Job { number, tasks: 5, task_ms: 0 }).collect();
-        for kind in [Kind::Plain, Kind::TaskPanics, Kind::HandlerPanics, Kind::Naps, Kind::Pair] {
+        for kind in [Kind::Plain, Kind::TaskPanics, Kind::HandlerPanics, Kind::Naps, Kind::Pair, Kind::Long] {
             assert!(jobs.iter().any(|job| job.kind() == kind), "{kind:?}");
         }
         let answers: std::collections::BTreeSet<_> = jobs.iter().filter_map(|job| job.expected()).collect();

@@ -26,13 +26,13 @@ pub struct Options {
     #[arg(long, default_value_t = 5)]
     pub tasks: u64,
     /// How long each task takes, in milliseconds
-    #[arg(long, default_value_t = 40)]
+    #[arg(long, default_value_t = 80)]
     pub task_ms: u64,
     /// Worker processes
     #[arg(long, default_value_t = 3)]
     pub workers: usize,
     /// Runs that a worker executes at a time
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 8)]
     pub slots: usize,
     /// Faults
     #[arg(long, default_value_t = 40)]
