@@ -13,7 +13,7 @@ use super::figures::Figures;
 use super::house::{Broken, House};
 use super::inject::Injector;
 use super::load::{self, Job};
-use super::notes::{Line, monotonic_us, read_all};
+use super::notes::{Line, Note, monotonic_us, read_all};
 use super::options::Options;
 use super::plan::{Kind, plan};
 use super::process::Usage;
@@ -48,8 +48,7 @@ pub async fn conduct(options: &Options, seed: u64, folder: &Path) -> Result<(Rep
     let (answers, outcome) = tokio::join!(callers.call(jobs, options.window()), Injector::new(&house).all(planned));
     let mut outcome = outcome?;
     let last = outcome.injected.iter().map(|fault| fault.until_us).max().unwrap_or_else(monotonic_us);
-    let rest = all_ended(&client, &notes).await?;
-    let at_rest_after_ms = rest.map(|_| monotonic_us().saturating_sub(last) / 1_000);
+    let ended = all_ended(&client, &notes).await?;
     println!("{:7.1} s  all is over", begun.elapsed().as_secs_f64());
 
     let redis = emptied(&house).await?;
@@ -61,8 +60,7 @@ pub async fn conduct(options: &Options, seed: u64, folder: &Path) -> Result<(Rep
         text: format!("there are several runs of the key {key}"),
     }));
     drop(client);
-    let mut report =
-        Report { seed, again: options.again(seed), tasks: options.tasks, at_rest_after_ms, ..Report::default() };
+    let mut report = Report { seed, again: options.again(seed), tasks: options.tasks, ..Report::default() };
     let mut counted = Counted { redis: redis.clone(), gauges: Vec::new() };
     gauges_of_redis(&redis, &outcome.injected, options, &mut counted.gauges);
     dismiss(&house, &mut report, &mut counted, &mut wrong).await?;
@@ -77,6 +75,10 @@ pub async fn conduct(options: &Options, seed: u64, folder: &Path) -> Result<(Rep
         started: &answers.started,
     };
     wrong.extend(evidence.verdict());
+    // Callers may hear of it later: who was deaf asks again only when its long question is over.
+    let closed = lines.iter().filter(|line| matches!(line.note, Note::Reported { closes: true, .. }));
+    let closed = closed.map(|line| line.at_us).max().unwrap_or(last);
+    report.at_rest_after_ms = ended.map(|_| closed.saturating_sub(last) / 1_000);
     report.figures = Figures::of(&lines, &outcome.injected);
     let allowed = repetitions_allowed(options, &outcome.injected);
     if report.figures.extra_attempts > allowed && report.figures.stalls == 0 {

@@ -133,11 +133,11 @@ fn taken_over(lines: &[Line], fault: &Injected) -> Vec<u64> {
             {
                 held.remove(run);
             }
-            Note::Granted { run, epoch } if !own && line.at_us > fault.from_us => {
-                if held.get(run).is_some_and(|before| before < epoch) {
-                    held.remove(run);
-                    times.push((line.at_us - fault.from_us) / 1_000);
-                }
+            Note::Granted { run, epoch }
+                if !own && line.at_us > fault.from_us && held.get(run).is_some_and(|before| before < epoch) =>
+            {
+                held.remove(run);
+                times.push((line.at_us - fault.from_us) / 1_000);
             }
             _ => {}
         }
