@@ -122,7 +122,7 @@ fn gauges_of_redis(found: &Found, injected: &[super::inject::Injected], options:
     gauge("XLEN of all streams", 0, found.entries);
     gauge("entries that are pending", 0, found.pending);
     gauge("consumers", consumers, found.consumers.len() as u64);
-    gauge("dead letters", of(Kind::Malformed) * streams::MALFORMED, found.dead);
+    gauge("dead letters", injected.iter().map(|fault| fault.malformed).sum(), found.dead);
 }
 
 fn usage_gauges(who: &str, baseline: Usage, now: Usage, gauges: &mut Vec<Gauge>) {

@@ -195,6 +195,7 @@ mod tests {
             from_us: 5_000,
             until_us: 5_100,
             ended_in_ms: None,
+            malformed: 0,
         };
         assert_eq!(taken_over(&lines, &fault), [2_500]);
     }

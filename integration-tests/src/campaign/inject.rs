@@ -29,6 +29,8 @@ pub struct Injected {
     pub until_us: u64,
     /// How long the process needed to end, where it was asked to.
     pub ended_in_ms: Option<u64>,
+    /// Entries that nobody can read, where it added some.
+    pub malformed: u64,
 }
 
 /// Carries faults out.
@@ -91,7 +93,14 @@ impl Injector {
         let from_us = monotonic_us();
         let since = (from_us - self.begun_us) as f64 / 1e6;
         println!("{since:7.1} s  {} {}", kind.name(), worker.unwrap_or_default());
-        Injected { kind, worker: worker.map(str::to_owned), from_us, until_us: from_us, ended_in_ms: None }
+        Injected {
+            kind,
+            worker: worker.map(str::to_owned),
+            from_us,
+            until_us: from_us,
+            ended_in_ms: None,
+            malformed: 0,
+        }
     }
 
     /// The cause of a fault is gone.
@@ -204,7 +213,7 @@ impl Injector {
     async fn redis(&self, kind: Kind, chance: u64) -> Result<(), Broken> {
         let mut redis = self.house.redis.lock().await;
         let url = self.house.redis_url();
-        let fault = self.begins(kind, None);
+        let mut fault = self.begins(kind, None);
         match kind {
             Kind::RedisKilled | Kind::RedisEmptied => {
                 redis.kill();
@@ -222,7 +231,7 @@ impl Injector {
             Kind::GroupsDestroyed => streams::destroy_groups(&url).await?,
             Kind::GroupsAdvanced => streams::advance_groups(&url).await?,
             Kind::Duplicated => streams::duplicate(&url, 1 + chance % 5).await?,
-            _ => streams::malformed(&url).await?,
+            _ => fault.malformed = streams::malformed(&url).await?,
         }
         self.ends(fault);
         Ok(())

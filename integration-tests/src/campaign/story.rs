@@ -140,6 +140,7 @@ mod tests {
             from_us: 3,
             until_us: 4,
             ended_in_ms: None,
+            malformed: 0,
         };
         assert_eq!(found(&twice, &[]), [11]);
         assert_eq!(found(&twice, &[fault(Kind::RedisUnreachable, "a")]), [11]);

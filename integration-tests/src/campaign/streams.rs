@@ -25,6 +25,14 @@ const RETURNED: &str = "aiki-returned";
 async fn connect(url: &str) -> Result<Client, Broken> {
     let client = Builder::from_config(Config::from_url(url)?).build()?;
     timeout(PATIENCE, client.init()).await??;
+    // It listens before it has read what it has on disk.
+    let begun = Instant::now();
+    while let Err(error) = ask::<Value>(&client, &[b"PING"]).await {
+        if begun.elapsed() > PATIENCE {
+            return Err(error);
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
     Ok(client)
 }
 
@@ -97,8 +105,8 @@ pub async fn duplicate(url: &str, copies: u64) -> Result<(), Broken> {
     }
 }
 
-/// Adds entries that nobody can read, to every stream.
-pub async fn malformed(url: &str) -> Result<(), Broken> {
+/// Adds entries that nobody can read, to every stream. Answers how many.
+pub async fn malformed(url: &str) -> Result<u64, Broken> {
     let client = connect(url).await?;
     let large = vec![b'x'; 1_000_000];
     let run = b"01KJKB3Q00WTC4105TP4N00000";
@@ -112,18 +120,17 @@ pub async fn malformed(url: &str) -> Result<(), Broken> {
         &[b"v", b"1", b"run", run, b"hint", &large],
         &[b"v", b"9", b"v", b"1", b"run", run],
     ];
+    let mut added = 0;
     for key in keys(&client).await? {
         for entry in entries {
             let mut words: Vec<&[u8]> = vec![b"XADD", key.as_bytes(), b"*"];
             words.extend(entry);
             ask::<Value>(&client, &words).await?;
+            added += 1;
         }
     }
-    Ok(())
+    Ok(added)
 }
-
-/// How many entries [`malformed`] adds to a stream.
-pub const MALFORMED: u64 = 8;
 
 /// What is in Redis.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
