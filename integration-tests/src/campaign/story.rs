@@ -149,6 +149,20 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_that_was_answered_late_may_be_let_go_and_one_that_was_answered_at_once_may_not() {
+        let delivered = |at| line(at, "a", Note::Delivered { run: run(), receipt: "1".into() });
+        let acked = |at| line(at, "a", Note::Acked { run: run(), receipt: "1".into() });
+        let stalled = line(900_000, "a", Note::Stalled { ms: 800 });
+        let first = line(0, "campaign", Note::Created { run: run(), key: "run-1".into() });
+        let late = [first.clone(), delivered(1), stalled.clone(), granted(900_001, "a", 1), acked(1_200_000)];
+        assert!(!found(&late, &[]).contains(&10));
+        let soon = [first.clone(), delivered(1), granted(2, "a", 1), acked(1_200_000)];
+        assert!(found(&soon, &[]).contains(&10));
+        let long_ago = [first, stalled, delivered(2_900_000), granted(2_900_001, "a", 1), acked(3_000_000)];
+        assert!(found(&long_ago, &[]).contains(&10));
+    }
+
+    #[test]
     fn a_body_that_begins_after_the_record_is_found() {
         let lines = [granted(1, "a", 1), began(2, "a"), reported(10, 5, "a", 1), began(20, "a")];
         assert!(found(&lines, &[]).contains(&3));

@@ -22,17 +22,22 @@ const GROUP: &str = "aiki-workers";
 /// What is in no worker's hands.
 const RETURNED: &str = "aiki-returned";
 
+/// Connects. Redis listens before it has read what it has on disk.
 async fn connect(url: &str) -> Result<Client, Broken> {
+    let begun = Instant::now();
+    loop {
+        match ready(url).await {
+            Err(error) if begun.elapsed() > PATIENCE => return Err(error),
+            Err(_) => sleep(Duration::from_millis(20)).await,
+            client => return client,
+        }
+    }
+}
+
+async fn ready(url: &str) -> Result<Client, Broken> {
     let client = Builder::from_config(Config::from_url(url)?).build()?;
     timeout(PATIENCE, client.init()).await??;
-    // It listens before it has read what it has on disk.
-    let begun = Instant::now();
-    while let Err(error) = ask::<Value>(&client, &[b"PING"]).await {
-        if begun.elapsed() > PATIENCE {
-            return Err(error);
-        }
-        sleep(Duration::from_millis(20)).await;
-    }
+    ask::<Value>(&client, &[b"PING"]).await?;
     Ok(client)
 }
 
