@@ -98,6 +98,7 @@ pub async fn conduct(options: &Options, seed: u64, folder: &Path) -> Result<(Rep
         (count(&[1]), count(&[3]), count(&[4, 5, 6]));
     (report.runs, report.awaited, report.retried_by_callers) = (end.runs.len(), answers.awaited, answers.retried);
     (report.dead_letters, report.log_bytes, report.seconds) = (redis.dead, log_bytes, begun.elapsed().as_secs_f64());
+    report.injected = outcome.injected;
     report.violations = wrong.iter().map(ToString::to_string).collect();
     Ok((report, wrong.iter().map(|one| with_evidence(one, &lines)).collect()))
 }

@@ -1,6 +1,6 @@
 //! What was measured.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use aiki_core::{RunId, TaskId};
 use serde::Serialize;
@@ -54,6 +54,11 @@ pub struct Figures {
     pub ended_in: Spread,
     /// From SIGSTOP until another worker was granted a run that the frozen one held.
     pub after_freeze: Spread,
+    /// From when a worker was cut off from the server to the same.
+    pub after_cut: Spread,
+    /// For each trouble of Redis and of the server: from when its cause was gone until runs that waited for a worker when
+    /// it came were granted to one.
+    pub waiting: BTreeMap<Kind, Spread>,
     /// Bodies that began.
     pub attempts: u64,
     /// Those of them that repeat an attempt that had begun before.
@@ -99,6 +104,13 @@ impl Figures {
         figures.after_hand_back =
             Spread::of(of(Kind::WorkerStopped).flat_map(|fault| handed_on(lines, fault, false)).collect());
         figures.after_freeze = Spread::of(of(Kind::WorkerFrozen).flat_map(|fault| taken_over(lines, fault)).collect());
+        figures.after_cut =
+            Spread::of(of(Kind::ServerUnreachable).flat_map(|fault| taken_over(lines, fault)).collect());
+        let mut waiting: BTreeMap<Kind, Vec<u64>> = BTreeMap::new();
+        for fault in injected.iter().filter(|fault| fault.worker.is_none()) {
+            waiting.entry(fault.kind).or_default().extend(waited(lines, fault));
+        }
+        figures.waiting = waiting.into_iter().map(|(kind, times)| (kind, Spread::of(times))).collect();
         figures.ended_in = Spread::of(of(Kind::WorkerStopped).filter_map(|fault| fault.ended_in_ms).collect());
         figures
     }
@@ -138,6 +150,25 @@ fn taken_over(lines: &[Line], fault: &Injected) -> Vec<u64> {
             {
                 held.remove(run);
                 times.push((line.at_us - fault.from_us) / 1_000);
+            }
+            _ => {}
+        }
+    }
+    times
+}
+
+/// For each run that had been started and had no worker when the fault came: how long until it had one, from when the
+/// cause of the fault was gone.
+fn waited(lines: &[Line], fault: &Injected) -> Vec<u64> {
+    let mut waiting: HashSet<RunId> = HashSet::new();
+    let mut times = Vec::new();
+    for line in lines {
+        match &line.note {
+            Note::Created { run, .. } if line.at_us <= fault.from_us => {
+                waiting.insert(*run);
+            }
+            Note::Granted { run, .. } if waiting.remove(run) && line.at_us > fault.from_us => {
+                times.push(line.at_us.saturating_sub(fault.until_us) / 1_000);
             }
             _ => {}
         }

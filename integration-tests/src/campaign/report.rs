@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::figures::Figures;
+use super::inject::Injected;
 use super::profile::{LEASE, SWEEP};
 
 /// What came of a campaign.
@@ -41,13 +42,17 @@ pub struct Report {
     /// Of the worker that uses most: memory when it began and in the end, in KiB.
     pub worker_resident_kb: (u64, u64),
     pub figures: Figures,
+    /// The faults as they were injected.
+    pub injected: Vec<Injected>,
     /// What is wrong.
     pub violations: Vec<String>,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Figures { faults, after_kill, after_stop, after_hand_back, ended_in, after_freeze, .. } = &self.figures;
+        let Figures {
+            faults, after_kill, after_stop, after_hand_back, ended_in, after_freeze, after_cut, waiting, ..
+        } = &self.figures;
         let Figures { attempts, extra_attempts, panics, stalls, longest_stall_ms, refused, notes, .. } = &self.figures;
         let (kill, stop) = ((LEASE + SWEEP).as_millis() + 1_000, SWEEP.as_millis() + 1_000);
         let kinds: Vec<String> = faults.iter().map(|(kind, count)| format!("{} {count}", kind.name())).collect();
@@ -55,7 +60,11 @@ impl fmt::Display for Report {
         writeln!(f, "faults: {} ({})", faults.values().sum::<usize>(), kinds.join(", "))?;
         writeln!(f, "taken over after kill -9: {after_kill} (aim: p99 of {kill} ms)")?;
         writeln!(f, "taken over after SIGTERM: {after_stop}; after the hand-back: {after_hand_back} (aim: {stop} ms)")?;
-        writeln!(f, "ended after SIGTERM: {ended_in}; taken over after SIGSTOP: {after_freeze}")?;
+        writeln!(f, "ended after SIGTERM: {ended_in}")?;
+        writeln!(f, "taken over after SIGSTOP: {after_freeze}; after a cut: {after_cut}")?;
+        for (kind, times) in waiting.iter().filter(|(_, times)| times.count > 0) {
+            writeln!(f, "waiting runs went on after {}: {times}", kind.name())?;
+        }
         let rest = self.at_rest_after_ms.map_or_else(|| "never".to_owned(), |ms| format!("{ms} ms later"));
         writeln!(
             f,
