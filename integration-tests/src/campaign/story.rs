@@ -145,6 +145,12 @@ mod tests {
         assert_eq!(found(&twice, &[]), [11]);
         assert_eq!(found(&twice, &[fault(Kind::RedisUnreachable, "a")]), [11]);
         assert_eq!(found(&twice, &[fault(Kind::WorkerKilled, "b")]), [11], "it was another worker");
+        let thawed = [granted(1, "a", 1), granted(9_000_000, "b", 2), began(9_000_001, "b"), began(9_500_000, "a")];
+        assert_eq!(found(&thawed, &[]), [11]);
+        assert!(
+            found(&thawed, &[fault(Kind::WorkerFrozen, "a")]).is_empty(),
+            "it goes on with what it was about to do"
+        );
         assert!(found(&twice, &[fault(Kind::WorkerKilled, "a")]).is_empty());
     }
 
