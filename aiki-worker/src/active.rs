@@ -50,9 +50,20 @@ pub(crate) struct Watch {
     last_call: Mutex<Option<&'static Location<'static>>>,
     news: AtomicBool,
     news_waker: Mutex<Option<Waker>>,
+    closing: AtomicBool,
 }
 
 impl Watch {
+    /// Whether a report that gives the claim up is under way.
+    pub(crate) fn set_closing(&self, closing: bool) {
+        self.closing.store(closing, Ordering::SeqCst);
+    }
+
+    /// Whether the claim may be gone because of the handler's own last report: its answer tells.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn poll_begins(&self, tick: u64) {
         self.poll_began.store(tick, Ordering::Relaxed);
     }

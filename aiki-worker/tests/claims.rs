@@ -113,6 +113,44 @@ async fn a_server_that_hangs_is_fenced_like_one_that_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_run_that_completes_between_a_heartbeat_and_the_answer_to_its_report_is_not_lost() {
+    let house = House::new().await;
+    let (client, faults) = Faulty::wrap(&house.client);
+    let bodies = Bodies::default();
+    let worker = house.worker_for("w", client).build().unwrap();
+    worker.workflow_registry().add(bodies.workflow(1));
+    start(&worker);
+    let handle = bodies.workflow(1).start(&house.client, 5).await.unwrap();
+    until("the body begins", || bodies.counts().0 == 1).await;
+    // Long enough for a heartbeat, which hears that the claim has ended.
+    faults.slow_reports.store(30_000, Ordering::SeqCst);
+    assert_eq!(handle.wait().await.unwrap(), 5);
+    until("the worker hears of it", || worker.status().active.is_empty()).await;
+    let totals = worker.stop().await.totals;
+    assert!(faults.refreshes.load(Ordering::SeqCst) > 0);
+    assert_eq!((totals.completed, totals.lost), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_whose_answer_was_long_on_its_way_is_given_back_before_anything_begins() {
+    let house = House::new().await;
+    let (client, faults) = Faulty::wrap(&house.client);
+    let bodies = Bodies::default();
+    let worker = house.worker_for("late", client).build().unwrap();
+    worker.workflow_registry().add(bodies.workflow(1));
+    start(&worker);
+    faults.slow_claims.store(55_000, Ordering::SeqCst);
+    let handle = bodies.workflow(1).start(&house.client, 1).await.unwrap();
+    until("it is claimed", || !faults.claim_batches.lock().unwrap().is_empty()).await;
+    faults.slow_claims.store(0, Ordering::SeqCst);
+    until("a body begins", || bodies.counts().0 == 1).await;
+    let given_back = faults.release_batches.lock().unwrap().clone();
+    assert_eq!(given_back, [1], "the fence was three seconds away, and a heartbeat 20");
+    assert_eq!(handle.wait().await.unwrap(), 1);
+    assert_eq!(bodies.counts(), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_long_task_keeps_its_claim_for_many_leases() {
     let house = House::new().await;
     let bodies = Bodies::default();

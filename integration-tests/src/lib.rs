@@ -3,6 +3,7 @@
 //! The programs in `src/bin` are what the tests start, kill and start again; this library is what
 //! both share.
 
+pub mod campaign;
 pub mod chain;
 pub mod evidence;
 pub mod exchange;

@@ -30,18 +30,21 @@ impl Case<'_> {
 
     /// A delivery is acknowledged only when, since it came, the server has said that the run is done, or has
     /// written the end of a claim of that worker, or has taken it away; or when the worker has itself let go of
-    /// a claim that a fault has kept it from prolonging.
+    /// a claim that a fault has kept it from prolonging. It counts its lease from when it asked for the claim.
     fn acknowledgements(&mut self) {
         let mut came: BTreeMap<(&Name, &str), usize> = BTreeMap::new();
         let mut words: BTreeMap<(&Name, RunId), Word> = BTreeMap::new();
-        let mut shaken: BTreeMap<&Name, usize> = BTreeMap::new();
-        let mut shaken_all = 0;
+        let mut shaken: BTreeMap<&Name, (usize, u64)> = BTreeMap::new();
+        let mut shaken_all = None;
+        let lease = self.bounds.lease.as_millis() as u64;
         for (at, happened) in self.history.iter().enumerate() {
             match &happened.what {
                 What::Delivered { worker, receipt, .. } => {
                     came.entry((worker, receipt)).or_insert(at);
                 }
-                What::Granted { run, worker, .. } => words.entry((worker, *run)).or_default().granted.push(at),
+                What::Granted { run, worker, .. } => {
+                    words.entry((worker, *run)).or_default().granted.push((at, happened.at));
+                }
                 What::Done { run, worker } | What::Refused { run, worker, .. } | What::Lost { run, worker, .. } => {
                     words.entry((worker, *run)).or_default().over = at;
                 }
@@ -49,16 +52,18 @@ impl Case<'_> {
                     words.entry((worker, *run)).or_default().over = at;
                 }
                 What::Fault { worker: Some(worker), .. } => {
-                    shaken.insert(worker, at);
+                    shaken.insert(worker, (at, happened.at));
                 }
-                What::Fault { worker: None, .. } => shaken_all = at,
+                What::Fault { worker: None, .. } => shaken_all = Some((at, happened.at)),
                 What::Acked { run, worker, receipt } => {
                     let came = came.remove(&(worker, receipt.as_str())).unwrap_or_default();
                     let word = words.entry((worker, *run)).or_default();
-                    let shaken = shaken.get(worker).copied().unwrap_or_default().max(shaken_all);
-                    let mut granted = word.granted.iter().filter(|granted| **granted > came);
+                    let shaken = shaken.get(worker).copied().max(shaken_all);
+                    let mut granted = word.granted.iter().filter(|(granted, _)| *granted > came);
                     let worked = granted.clone().next().is_some();
-                    let let_go = granted.any(|granted| shaken > *granted);
+                    let let_go = granted.any(|(granted, when)| {
+                        shaken.is_some_and(|(place, time)| place > *granted || time + lease >= *when)
+                    });
                     if word.over < came && !let_go {
                         let text = match worked {
                             true => "while it worked on it",
@@ -77,6 +82,6 @@ impl Case<'_> {
 /// When the server last said something to a worker about a run.
 #[derive(Default)]
 struct Word {
-    granted: Vec<usize>,
+    granted: Vec<(usize, u64)>,
     over: usize,
 }

@@ -69,6 +69,8 @@ impl Case<'_> {
         let mut starts: BTreeMap<TaskId, Vec<Start>> = BTreeMap::new();
         let mut shakes: BTreeMap<Name, Vec<usize>> = BTreeMap::new();
         let mut shakes_all: Vec<usize> = Vec::new();
+        // Where workers stood still: when they go on, they begin what they were about to begin.
+        let mut pauses: BTreeMap<Name, Vec<usize>> = BTreeMap::new();
         let mut interventions: BTreeMap<RunId, Vec<usize>> = BTreeMap::new();
         let mut granted: BTreeMap<(RunId, &Name), usize> = BTreeMap::new();
         for (at, happened) in self.history.iter().enumerate() {
@@ -87,9 +89,13 @@ impl Case<'_> {
                         .rposition(|before| before.at < happened.at && by(&before.what) == Some(worker));
                     granted.insert((*run, worker), asked.unwrap_or_default().min(silent.unwrap_or_default()));
                 }
-                What::Fault { worker: Some(worker), .. } | What::Stopped { worker } => {
+                What::Fault { worker: Some(worker), fault } => {
                     shakes.entry(worker.clone()).or_default().push(at);
+                    if *fault == Fault::WorkerPaused {
+                        pauses.entry(worker.clone()).or_default().push(at);
+                    }
                 }
+                What::Stopped { worker } => shakes.entry(worker.clone()).or_default().push(at),
                 What::Fault { worker: None, fault } if concerns_all(*fault) => shakes_all.push(at),
                 What::Intervened { run } | What::Cancelled { run } => interventions.entry(*run).or_default().push(at),
                 What::Released { run, .. } => interventions.entry(*run).or_default().push(at),
@@ -101,7 +107,9 @@ impl Case<'_> {
             for pair in starts.windows(2) {
                 let [first, second] = pair else { continue };
                 let near = |list: Option<&Vec<usize>>| list.is_some_and(|list| between(list, first.granted, second.at));
+                let paused = pauses.get(&second.worker);
                 let explained = near(shakes.get(&first.worker))
+                    || paused.is_some_and(|paused| between(paused, second.granted, second.at))
                     || near(interventions.get(&task.run()))
                     || between(&shakes_all, first.granted, second.at);
                 if first.attempt == second.attempt && !explained {

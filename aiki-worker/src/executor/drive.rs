@@ -81,6 +81,7 @@ impl Drive<'_> {
                     && let Poll::Ready(answer) = answer.poll(cx)
                 {
                     sending.set(None);
+                    self.watch.set_closing(false);
                     match answer {
                         Answer::Written(receipt) => {
                             signals.behind |= receipt.signals > self.pass.known_signals();
@@ -100,6 +101,7 @@ impl Drive<'_> {
                     PassStep::Report(report) => {
                         waiting.durable(self.watch);
                         last = Last { seq: report.seq, close: close_of(&report) };
+                        self.watch.set_closing(last.close.is_some());
                         sending.set(Some(send(report)));
                         ask = true;
                     }

@@ -109,6 +109,8 @@ pub(super) async fn prolong(shared: &Shared, active: &[Arc<Active>], deadline: I
     for (active, status) in active.iter().zip(statuses) {
         match status {
             ClaimStatus::Held => active.confirm(sent),
+            // Its own last report may have been quicker than this answer: what becomes of that report tells.
+            ClaimStatus::Lost if active.watch.is_closing() => {}
             // A pass that has just ended is no longer active: its claim is gone for a good reason.
             ClaimStatus::Lost if shared.active.get(active.claim.run).is_some_and(|now| Arc::ptr_eq(&now, active)) => {
                 trace::claim_lost(active.claim.run);

@@ -51,6 +51,8 @@ pub(crate) struct Faults {
     pub(crate) deaf: AtomicU32,
     /// The answers to claims come so many milliseconds after the server has granted them.
     pub(crate) slow_claims: AtomicU64,
+    /// The answers to reports come so many milliseconds after the server has written them.
+    pub(crate) slow_reports: AtomicU64,
 }
 
 pub(crate) struct Faulty {
@@ -176,6 +178,7 @@ impl ServerClient for Faulty {
         self.gate().await?;
         self.faults.reports.fetch_add(1, Ordering::SeqCst);
         let receipt = self.inner.report(report).await?;
+        tokio::time::sleep(Duration::from_millis(self.faults.slow_reports.load(Ordering::SeqCst))).await;
         let lose = |left: u32| left.checked_sub(1);
         if self.faults.lost_replies.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lose).is_ok() {
             return Err(ServerError::Unavailable("the answer was lost".into()));

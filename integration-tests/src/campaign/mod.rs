@@ -1,0 +1,35 @@
+//! The fault campaign: real processes under faults that a seed chooses.
+//!
+//! | part | job |
+//! |---|---|
+//! | [`options`], [`plan`] | what is asked for; which faults follow from the seed |
+//! | [`house`], [`process`] | Redis, servers and workers as processes, with a proxy on every line |
+//! | [`worker`], [`line`], [`deliveries`], [`load`] | a worker, and what it notes |
+//! | [`callers`], [`inject`], [`streams`] | who starts runs; who does harm |
+//! | [`notes`] | one file for each process, independent of the database |
+//! | [`rest`] | waits until all is over, and looks |
+//! | [`story`], [`verdict`] | the history for the checker of `aiki-proof`, and what else is wrong |
+//! | [`figures`], [`report`] | what was measured |
+
+pub mod callers;
+pub mod deliveries;
+pub mod figures;
+pub mod house;
+pub mod inject;
+pub mod line;
+pub mod load;
+pub mod notes;
+pub mod options;
+pub mod plan;
+pub mod process;
+pub mod profile;
+pub mod report;
+pub mod rest;
+pub mod story;
+pub mod streams;
+pub mod verdict;
+pub mod worker;
+
+mod conduct;
+
+pub use conduct::conduct;

@@ -1,0 +1,106 @@
+//! What a campaign can be told.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::plan::Kind;
+
+/// Where the server keeps its runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Database {
+    /// A file.
+    Sqlite,
+    /// A Postgres of its own, started for the campaign.
+    Postgres,
+}
+
+/// A campaign.
+#[derive(Clone, Debug, Args)]
+pub struct Options {
+    /// Runs
+    #[arg(long, default_value_t = 1_000)]
+    pub runs: u64,
+    /// Tasks of each run
+    #[arg(long, default_value_t = 5)]
+    pub tasks: u64,
+    /// How long each task takes, in milliseconds
+    #[arg(long, default_value_t = 80)]
+    pub task_ms: u64,
+    /// Worker processes
+    #[arg(long, default_value_t = 3)]
+    pub workers: usize,
+    /// Runs that a worker executes at a time
+    #[arg(long, default_value_t = 8)]
+    pub slots: usize,
+    /// Faults
+    #[arg(long, default_value_t = 40)]
+    pub faults: usize,
+    /// Over how many seconds starts and faults are spread [default: 1.5 for each fault]
+    #[arg(long)]
+    pub seconds: Option<u64>,
+    /// Decides which faults come when and where [default: random, and told]
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Only faults of these kinds, with commas between [default: all]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub only: Vec<Kind>,
+    /// Where the server keeps its runs
+    #[arg(long, value_enum, default_value_t = Database::Sqlite)]
+    pub database: Database,
+    /// Servers; more than one needs Postgres
+    #[arg(long, default_value_t = 1)]
+    pub servers: usize,
+    /// Writes all figures as JSON into this file
+    #[arg(long)]
+    pub report: Option<PathBuf>,
+    /// Keeps notes and logs in this directory; without it they are kept only when something is wrong
+    #[arg(long)]
+    pub keep: Option<PathBuf>,
+    /// What servers and workers log
+    #[arg(long, default_value = "info")]
+    pub log_level: String,
+}
+
+impl Options {
+    /// What contradicts itself.
+    ///
+    /// # Errors
+    /// One line that says what to do.
+    pub fn check(&self) -> Result<(), String> {
+        let wrong = match () {
+            () if self.runs == 0 || self.tasks == 0 => "--runs and --tasks must be at least 1",
+            () if self.workers == 0 || self.slots == 0 => "--workers and --slots must be at least 1",
+            () if self.servers == 0 => "--servers must be at least 1",
+            () if self.servers > 1 && self.database == Database::Sqlite => {
+                "a SQLite file belongs to one server: give --database postgres, or --servers 1"
+            }
+            () if self.faults > 100_000 || self.runs > 10_000_000 => "at most 100000 faults and 10000000 runs",
+            () => return Ok(()),
+        };
+        Err(wrong.to_owned())
+    }
+
+    /// Over which time starts and faults are spread.
+    pub fn window(&self) -> Duration {
+        self.seconds.map_or_else(|| Duration::from_millis(1_500) * self.faults as u32, Duration::from_secs)
+    }
+
+    /// The command that repeats this campaign.
+    pub fn again(&self, seed: u64) -> String {
+        let Self { runs, tasks, task_ms, workers, slots, faults, servers, .. } = self;
+        let database = match self.database {
+            Database::Sqlite => "sqlite",
+            Database::Postgres => "postgres",
+        };
+        let seconds = self.window().as_secs();
+        let only: Vec<String> = self.only.iter().map(|kind| kind.name()).collect();
+        let only = if only.is_empty() { String::new() } else { format!(" --only {}", only.join(",")) };
+        format!(
+            "cargo run -p integration-tests --bin campaign -- --seed {seed} --runs {runs} --tasks {tasks} --task-ms \
+             {task_ms} --workers {workers} --slots {slots} --faults {faults} --seconds {seconds} --database {database} \
+             --servers {servers}{only}"
+        )
+    }
+}
