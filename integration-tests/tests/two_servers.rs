@@ -33,6 +33,8 @@ const AFTERMATH: Duration = Duration::from_secs(6);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 type Started = (RunHandle<u64, Failure>, Chain);
+/// The answer to XPENDING: how many entries, the first, the last, and how many each consumer has.
+type Pending = (u64, Option<String>, Option<String>, Option<Vec<(String, String)>>);
 
 /// A server, a worker that knows no other one, and a client.
 struct Side {
@@ -95,8 +97,7 @@ impl Rig {
         let streams: Vec<String> = redis::command(&redis, "KEYS aiki:wf:*").await;
         let mut pending = 0;
         for stream in streams {
-            let told: (u64, Option<String>, Option<String>, Option<Vec<(String, String)>>) =
-                redis::command(&redis, &format!("XPENDING {stream} aiki-workers")).await;
+            let told: Pending = redis::command(&redis, &format!("XPENDING {stream} aiki-workers")).await;
             pending += told.0;
         }
         pending

@@ -163,6 +163,11 @@ impl Pass {
         self.shared.lock().machine.finish_run(result);
     }
 
+    /// Whether the body of a task is under way.
+    pub fn executes(&self) -> bool {
+        self.shared.lock().machine.executes()
+    }
+
     /// The report under way was written. Poll the pass afterwards: nothing else wakes its host.
     pub fn accepted(&mut self, receipt: &ReportReceipt) {
         self.shared.lock().machine.accepted(receipt);

@@ -62,9 +62,9 @@ impl Drive<'_> {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                PassStep::Wait { stuck: false, .. } => return Poll::Pending,
-                // No body is under way.
-                PassStep::Wait { stuck: true, .. } | PassStep::Close(_) => return Poll::Ready(()),
+                PassStep::Wait { .. } if self.pass.executes() => return Poll::Pending,
+                // No body is under way. What they brought forward waits for an answer that does not come.
+                PassStep::Wait { .. } | PassStep::Close(_) => return Poll::Ready(()),
             }
         }
         Poll::Ready(())

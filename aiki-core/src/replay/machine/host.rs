@@ -282,6 +282,11 @@ impl RunMachine {
         self.phase == Phase::Live && self.busy == 0 && self.parked == 0 && self.in_flight.is_none()
     }
 
+    /// Whether a body is under way here.
+    pub fn executes(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step.state, StepState::Executing))
+    }
+
     /// Where the handler made its last durable call.
     pub fn last_call(&self) -> Option<&'static Location<'static>> {
         self.last_call
