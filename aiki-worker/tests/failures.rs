@@ -62,6 +62,92 @@ async fn a_panic_of_the_handler_fails_its_run_only() {
     assert_eq!(workflow.start(&house.client, 2).await.unwrap().wait().await.unwrap(), 2);
 }
 
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            panic!("it went off");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_a_drop_costs_no_more_than_its_run() {
+    let house = House::new().await;
+    let workflow = Workflow::new("mined").version("1.0.0", |run: Run, defused: bool| async move {
+        let bomb = Bomb;
+        // The handler is dropped here, and begins again later.
+        run.sleep("nap", Duration::from_secs(3_600)).await;
+        if defused {
+            std::mem::forget(bomb);
+        }
+        Ok::<_, Failure>(7)
+    });
+    let task = Task::new("mined", |_: TaskContext, (): ()| async move {
+        let _bomb = Bomb;
+        Ok::<_, Failure>(7)
+    });
+    let body = Workflow::new("mined-body").version("1.0.0", move |run: Run, (): ()| {
+        let task = task.clone();
+        async move { Ok::<_, Failure>(task.start(&run, ()).await?) }
+    });
+    let worker = house.worker("tough").build().unwrap();
+    worker.workflow_registry().add(&workflow);
+    worker.workflow_registry().add(&body);
+    start(&worker);
+    let defused = workflow.start(&house.client, true).await.unwrap();
+    let mined = workflow.start(&house.client, false).await.unwrap();
+    let mined_body = body.start(&house.client, ()).await.unwrap();
+    assert_eq!(defused.wait().await.unwrap(), 7);
+    assert!(mined.wait().await.unwrap_err().to_string().contains("it went off"));
+    assert!(mined_body.wait().await.unwrap_err().to_string().contains("it went off"));
+    let totals = worker.stop().await.totals;
+    assert_eq!((totals.suspended, totals.completed, totals.failed, totals.handed_back), (2, 1, 2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_that_outlives_its_body_writes_nothing() {
+    let house = House::new().await;
+    let late = Arc::new(AtomicUsize::new(0));
+    let counter = late.clone();
+    let task = Task::new("leaky", move |cx: TaskContext, (): ()| {
+        let counter = counter.clone();
+        async move {
+            tokio::spawn(async move {
+                for n in 0..10 {
+                    tokio::time::sleep(Duration::from_secs(5)).await;
+                    cx.heartbeat_with(&n).unwrap();
+                    counter.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+            Ok::<_, Failure>(7)
+        }
+    });
+    let workflow = Workflow::new("leaky").version("1.0.0", move |run: Run, (): ()| {
+        let task = task.clone();
+        async move {
+            let result = task.start(&run, ()).await?;
+            run.sleep("nap", Duration::from_secs(20)).await;
+            Ok::<_, Failure>(result)
+        }
+    });
+    let worker = house.worker("tough").build().unwrap();
+    worker.workflow_registry().add(&workflow);
+    start(&worker);
+    let handle = workflow.start(&house.client, ()).await.unwrap();
+    until("the body is over", || worker.status().totals.suspended == 1).await;
+    let before = handle.record().await.unwrap();
+    until("it has said something twice", || late.load(Ordering::SeqCst) >= 2).await;
+    assert_eq!(handle.record().await.unwrap(), before);
+    assert_eq!(handle.wait().await.unwrap(), 7);
+    let ended = handle.record().await.unwrap();
+    until("it has said everything", || late.load(Ordering::SeqCst) == 10).await;
+    assert_eq!(handle.record().await.unwrap(), ended);
+    assert_eq!((ended.tasks.len(), ended.tasks[0].checkpoint.clone()), (1, None));
+}
+
 /// Panics at its first run.
 struct Clumsy {
     inner: Arc<dyn WorkflowExecutor>,

@@ -120,3 +120,33 @@ async fn more_claims_than_one_call_takes_are_kept_and_given_back() {
     assert!(sizes.of("ack").0 <= MOST && sizes.of("ack").1 == RUNS / 2, "{:?}", sizes.of("ack"));
     assert_eq!(sizes.of("release"), (MOST, RUNS));
 }
+
+#[tokio::test(start_paused = true)]
+async fn two_hundred_workers_that_start_at_once_share_the_work_and_double_none_of_it() {
+    const WORKERS: usize = 200;
+    let house = House::new().await;
+    let workflow = lasting();
+    let mut handles = Vec::new();
+    for _ in 0..2 * WORKERS {
+        handles.push(workflow.start(&house.client, 30).await.unwrap());
+    }
+    let workers: Vec<_> =
+        (0..WORKERS).map(|n| house.worker(&format!("w{n}")).max_concurrent_workflow_runs(4).build().unwrap()).collect();
+    for worker in &workers {
+        worker.workflow_registry().add(&workflow);
+        start(worker);
+    }
+    for handle in &handles {
+        assert_eq!(handle.wait().await.unwrap(), 30);
+        let record = handle.record().await.unwrap();
+        assert_eq!((record.attempts, record.tasks.len()), (1, 1));
+    }
+    let (mut claimed, mut lost) = (0, 0);
+    for worker in &workers {
+        let totals = worker.stop().await.totals;
+        claimed += totals.claimed;
+        lost += totals.lost + totals.handed_back;
+    }
+    assert_eq!((claimed, lost), (2 * WORKERS as u64, 0));
+    assert_eq!((house.queue.depth(), house.queue.delayed(), house.queue.held()), (0, 0, 0));
+}

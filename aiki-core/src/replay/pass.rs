@@ -126,7 +126,7 @@ impl Pass {
         if !state.machine.is_open() {
             drop(state);
             // Dropping user code under the lock could come back to it.
-            self.future = None;
+            self.drop_handler();
             state = self.shared.lock();
         }
         match action {
@@ -196,13 +196,20 @@ impl Pass {
     pub fn rejected(&mut self) {
         self.shared.cancellation.cancel();
         self.shared.lock().machine.rejected();
-        self.future = None;
+        self.drop_handler();
     }
 
     /// Fails the run for good with this error.
     pub fn fail(&mut self, failure: Failure) {
         self.shared.lock().machine.fail(failure.into_object());
-        self.future = None;
+        self.drop_handler();
+    }
+
+    /// What is decided stands: a panic of what the handler held, when that is dropped, changes nothing about it.
+    fn drop_handler(&mut self) {
+        let future = self.future.take();
+        // The panic hook has told it.
+        drop(catch_unwind(AssertUnwindSafe(|| drop(future))));
     }
 
     /// The token that the bodies of this pass's tasks are given.
