@@ -45,7 +45,7 @@ fn waits(http: &HttpClient, worker: &str, wait: Duration, enough: &CancellationT
 }
 
 async fn soon(answer: JoinHandle<Answer>) -> Vec<RunId> {
-    let answer = timeout(SOON, answer).await.expect("it is answered").unwrap().unwrap();
+    let answer = timeout(SOON, answer).await.unwrap().unwrap().unwrap();
     answer.into_iter().map(|claimed| claimed.record.id).collect()
 }
 
@@ -55,7 +55,7 @@ async fn one_who_waits_is_granted_a_run_as_soon_as_there_is_one_and_its_lease_co
     let waiting = waits(&client(&served), "w", LONG, &CancellationToken::new());
     sleep(A_MOMENT).await;
     let run = create(&server.client()).await;
-    let claimed = timeout(SOON, waiting).await.expect("it is answered").unwrap().unwrap();
+    let claimed = timeout(SOON, waiting).await.unwrap().unwrap().unwrap();
     let [ClaimedRun { record, epoch: 1, lease, .. }] = &claimed[..] else { panic!("{claimed:?}") };
     assert_eq!(record.id, run);
     let asked = ready_request("w", 5).lease;
@@ -129,7 +129,7 @@ async fn ask(address: SocketAddr, limit: usize, question: u64) -> TcpStream {
 /// The runs of the answer, by id and epoch.
 async fn told(mut stream: TcpStream) -> Vec<(String, u64)> {
     let mut text = String::new();
-    timeout(SOON, stream.read_to_string(&mut text)).await.expect("it is answered").unwrap();
+    timeout(SOON, stream.read_to_string(&mut text)).await.unwrap().unwrap();
     let body = text.split_once("\r\n\r\n").unwrap().1;
     let answer: Value = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {text}"));
     let runs = answer["json"].as_array().unwrap_or_else(|| panic!("{text}"));
