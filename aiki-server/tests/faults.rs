@@ -259,3 +259,37 @@ async fn a_claim_that_was_granted_again_is_fenced_after_a_restart() {
     assert_eq!(second.client().server().report(late).await, Err(ServerError::ClaimLost(run)));
     successor.finish().await;
 }
+
+/// Holds the write lock of the file for this long, beginning now.
+fn keep_locked(path: &Path, time: Duration) -> std::thread::JoinHandle<()> {
+    let foreign = Connection::open(path).unwrap();
+    foreign.busy_timeout(Duration::from_secs(5)).unwrap();
+    foreign.execute_batch("BEGIN IMMEDIATE").unwrap();
+    std::thread::spawn(move || {
+        std::thread::sleep(time);
+        foreign.execute_batch("ROLLBACK").unwrap();
+    })
+}
+
+#[tokio::test]
+async fn commits_that_take_half_a_second_cost_time_and_lose_nothing() {
+    let (_folder, path) = scratch();
+    let server = Server::builder().sqlite(&path).start().await.unwrap();
+    let client = server.client();
+    let mut runs = Vec::new();
+    for _ in 0..3 {
+        let slow = keep_locked(&path, Duration::from_millis(500));
+        // All of them wait for the same commit, or the next.
+        let created = futures::future::join_all((0..20).map(|_| create(&client))).await;
+        slow.join().unwrap();
+        for run in &created {
+            assert_eq!(client.server().get_run(*run).await.unwrap().state.status(), RunStatus::Queued);
+        }
+        runs.extend(created);
+    }
+    runs.sort_unstable();
+    runs.dedup();
+    assert_eq!(runs.len(), 60);
+    server.close().await;
+    assert_intact(&path);
+}

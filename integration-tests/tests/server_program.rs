@@ -83,6 +83,29 @@ fn an_idle_connection_does_not_hold_it_up() {
 }
 
 #[test]
+fn without_file_descriptors_it_goes_on_serving_whom_it_has_and_recovers() {
+    const LIMIT: usize = 64;
+    let folder = tempfile::tempdir().expect("a folder");
+    let limited = format!("ulimit -n {LIMIT}; exec \"$0\" \"$@\"");
+    let database = database(folder.path());
+    let command = ["-c", &limited, BINARY, "--listen", "127.0.0.1:0", "--database", &database];
+    let mut server = Program::spawn(program::command("sh", &command));
+    // Accepted in their order.
+    let mut early = TcpStream::connect(server.address()).expect("it accepts");
+    let crowd: Vec<_> = (0..2 * LIMIT).map(|_| TcpStream::connect(server.address()).expect("the backlog")).collect();
+    let open = format!("/proc/{}/fd", server.id());
+    let count = || std::fs::read_dir(&open).expect("it runs").count();
+    eventually("the last descriptor", || (count() >= LIMIT).then_some(()));
+    write!(early, "GET /readyz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").expect("it is sent");
+    assert_eq!(answer(&mut early).expect("an answer").0, 200);
+    drop(crowd);
+    assert_eq!(server.get("/readyz").0, 200);
+    eventually("the descriptors are free", || (count() < LIMIT / 2).then_some(()));
+    server.signal("-TERM");
+    assert_eq!(server.ended().code(), Some(0), "{}", server.log());
+}
+
+#[test]
 fn a_second_signal_ends_it_at_once() {
     let mut server = Program::start(BINARY, &["--database", "memory", "--drain-time", "1h"]);
     let mut stream = TcpStream::connect(server.address()).expect("it accepts");
