@@ -343,3 +343,24 @@ fn i17_what_a_pass_saw_and_never_sent_is_not_held_against_the_next_one_of_its_wo
     ]);
     assert_eq!(verdict(&case), Vec::<String>::new());
 }
+
+#[test]
+fn i17_what_an_older_claim_never_sent_does_not_travel_with_the_first_report_of_the_next_one() {
+    let mut case = clean();
+    let (run, worker) = (run(), worker("b"));
+    let decided = |pass, place: &str, value: &str| {
+        let (worker, life, place, value) = (worker.clone(), "0.1".into(), place.into(), value.into());
+        What::Decided { run, worker, pass, life, place, value }
+    };
+    // The new pass sends its first report before its handler is given anything.
+    case.history.extend([
+        decided(2, "9", "unsent"),
+        What::Granted { run, epoch: 3, worker: worker.clone() },
+        What::Sent { run, epoch: 3, seq: 1, worker: worker.clone() },
+        What::Reported { run, epoch: 3, seq: 1, worker: worker.clone(), written: Written::default() },
+        decided(3, "9", "sent"),
+        What::Sent { run, epoch: 3, seq: 2, worker: worker.clone() },
+        What::Reported { run, epoch: 3, seq: 2, worker: worker.clone(), written: Written::default() },
+    ]);
+    assert_eq!(verdict(&case), Vec::<String>::new());
+}

@@ -163,9 +163,15 @@ impl Case<'_> {
         let mut made: BTreeSet<(RunId, u64, u64)> = BTreeSet::new();
         let mut holds: BTreeMap<Decision<'_>, &str> = BTreeMap::new();
         let mut told = BTreeSet::new();
-        for happened in self.history {
+        let mut granted: BTreeMap<(RunId, u64), usize> = BTreeMap::new();
+        let mut began: BTreeMap<(RunId, u64), usize> = BTreeMap::new();
+        for (at, happened) in self.history.iter().enumerate() {
             match &happened.what {
+                What::Granted { run, epoch, .. } => {
+                    granted.entry((*run, *epoch)).or_insert(at);
+                }
                 What::Decided { run, worker, pass, life, place, value } => {
+                    began.entry((*run, *pass)).or_insert(at);
                     let (of, decisions) = pending.entry((*run, worker)).or_default();
                     // A pass may go on for a while after its worker was granted the run anew. What it never sent is
                     // forgotten when the next one begins.
@@ -176,8 +182,15 @@ impl Case<'_> {
                 }
                 // A report that is sent again is the same report: what came since is in the next one.
                 What::Sent { run, epoch, seq, worker } if made.insert((*run, *epoch, *seq)) => {
-                    let decisions = pending.get_mut(&(*run, worker)).map(|(_, decisions)| std::mem::take(decisions));
-                    sent.insert((*run, *epoch, *seq), decisions.unwrap_or_default());
+                    let mut decisions = Vec::new();
+                    if let Some((pass, made)) = pending.get_mut(&(*run, worker)) {
+                        decisions = std::mem::take(made);
+                        // A pass that was under way before the claim was granted belongs to an older claim.
+                        if began.get(&(*run, *pass)) < granted.get(&(*run, *epoch)) {
+                            decisions.clear();
+                        }
+                    }
+                    sent.insert((*run, *epoch, *seq), decisions);
                 }
                 What::Reported { run, epoch, seq, .. } => {
                     for (decision, value) in sent.remove(&(*run, *epoch, *seq)).unwrap_or_default() {
