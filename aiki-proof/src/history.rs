@@ -154,11 +154,11 @@ pub enum What {
     Effect { task: TaskId, attempt: u64, worker: Name },
     /// The body of a task ended.
     Ended { task: TaskId, attempt: u64, worker: Name, how: AttemptEnd },
-    /// A handler was given this value at this place of its code. `pass` tells its passes over all runs apart,
-    /// `life` counts how often the run began anew.
+    /// A handler was given this value at this place of its code. `epoch` is that of the latest claim on the
+    /// run when the handler's pass began, `life` counts how often the run began anew.
     /// It holds once a report that was sent afterwards is accepted: what a handler does with a value travels
     /// together with the value.
-    Decided { run: RunId, worker: Name, pass: u64, life: String, place: String, value: String },
+    Decided { run: RunId, worker: Name, epoch: u64, life: String, place: String, value: String },
     /// A worker's `stop()` returned.
     Stopped { worker: Name },
     /// A fault was injected, into this worker if it has a place.

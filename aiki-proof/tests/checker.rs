@@ -59,7 +59,7 @@ fn clean() -> Case {
     let decided = |worker: &Name| What::Decided {
         run,
         worker: worker.clone(),
-        pass: 1,
+        epoch: 2,
         life: "0.1".into(),
         place: "0".into(),
         value: "one".into(),
@@ -316,7 +316,7 @@ fn i17_a_handler_that_is_told_another_story() {
         let (run, worker) = (run(), worker("b"));
         let value = "two".to_owned();
         let (life, place) = ("0.1".to_owned(), "0".to_owned());
-        case.history.push(What::Decided { run, worker: worker.clone(), pass: 2, life, place, value });
+        case.history.push(What::Decided { run, worker: worker.clone(), epoch: 2, life, place, value });
         case.history.push(What::Sent { run, epoch: 2, seq: 2, worker: worker.clone() });
         case.history.push(What::Reported { run, epoch: 2, seq: 2, worker, written: Written::default() });
     });
@@ -326,15 +326,14 @@ fn i17_a_handler_that_is_told_another_story() {
 fn i17_what_a_pass_saw_and_never_sent_is_not_held_against_the_next_one_of_its_worker() {
     let mut case = clean();
     let (run, worker) = (run(), worker("b"));
-    let decided = |pass, place: &str, value: &str| {
+    let decided = |epoch, place: &str, value: &str| {
         let (worker, life, place, value) = (worker.clone(), "0.1".into(), place.into(), value.into());
-        What::Decided { run, worker, pass, life, place, value }
+        What::Decided { run, worker, epoch, life, place, value }
     };
     // The old pass goes on for a moment under the new claim.
     case.history.extend([
         What::Granted { run, epoch: 3, worker: worker.clone() },
         decided(2, "9", "unsent"),
-        decided(3, "0", "one"),
         What::Sent { run, epoch: 3, seq: 1, worker: worker.clone() },
         What::Reported { run, epoch: 3, seq: 1, worker: worker.clone(), written: Written::default() },
         decided(3, "9", "sent"),

@@ -10,7 +10,8 @@ use aiki_proof::sim::{Bug, Options, Store, WAYS, simulate};
 
 const SEEDS: u64 = 200;
 /// Seeds that once failed, beyond the first 200. (Of those, 130 did.)
-const ONCE_FAILED: [u64; 13] = [2_096, 6_068, 7_506, 8_196, 8_207, 8_212, 8_226, 8_237, 8_244, 8_248, 8_289, 9_663, 7_129];
+const ONCE_FAILED: [u64; 13] =
+    [2_096, 6_068, 7_506, 8_196, 8_207, 8_212, 8_226, 8_237, 8_244, 8_248, 8_289, 9_663, 7_129];
 
 /// What came of some seeds.
 #[derive(Default)]
@@ -95,11 +96,17 @@ fn found(bug: Bug, seeds: u64) -> (u64, BTreeSet<Invariant>) {
     panic!("{bug:?} was not found by {seeds} seeds");
 }
 
+/// Two passes that are both believed may show as two stories (I17) before they show as a write under an old claim.
 #[test]
 fn a_server_without_a_fence_is_found() {
-    let (seed, broken) = found(Bug::NoFence, 40);
-    println!("found by seed {seed}");
-    assert!(broken.contains(&Invariant(5)), "{broken:?}");
+    let options = Options { bug: Some(Bug::NoFence), ..Options::default() };
+    let breaks_5 = |seed: &u64| {
+        let violations = simulate(*seed, options).unwrap().violations;
+        violations.iter().any(|violation| violation.invariant == Invariant(5))
+    };
+    let seed = (1..=40).find(breaks_5);
+    println!("found by seed {seed:?}");
+    assert!(seed.is_some());
 }
 
 #[test]

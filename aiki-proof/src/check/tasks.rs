@@ -150,26 +150,22 @@ impl Case<'_> {
     /// What a handler was given once is given again, wherever what it did with it was accepted. A worker whose
     /// claim is gone may be given anything: nobody hears of it.
     fn decisions(&mut self) {
-        let mut pending: BTreeMap<(RunId, &Name), (u64, Vec<Decided<'_>>)> = BTreeMap::new();
+        let mut pending: BTreeMap<(RunId, u64, &Name), Vec<Decided<'_>>> = BTreeMap::new();
         let mut sent: BTreeMap<(RunId, u64, u64), Vec<Decided<'_>>> = BTreeMap::new();
         let mut made: BTreeSet<(RunId, u64, u64)> = BTreeSet::new();
         let mut holds: BTreeMap<Decision<'_>, &str> = BTreeMap::new();
         let mut told = BTreeSet::new();
         for happened in self.history {
             match &happened.what {
-                What::Decided { run, worker, pass, life, place, value } => {
-                    let (of, decisions) = pending.entry((*run, worker)).or_default();
-                    // A pass may go on for a while after its worker was granted the run anew. What it never sent is
-                    // forgotten when the next one begins.
-                    if std::mem::replace(of, *pass) != *pass {
-                        decisions.clear();
-                    }
-                    decisions.push(((*run, life.as_str(), place.as_str()), value));
+                // A pass may go on for a while after its worker was granted the run anew: what it never sends is nobody's.
+                What::Decided { run, worker, epoch, life, place, value } => {
+                    let decision = (*run, life.as_str(), place.as_str());
+                    pending.entry((*run, *epoch, worker)).or_default().push((decision, value));
                 }
                 // A report that is sent again is the same report: what came since is in the next one.
                 What::Sent { run, epoch, seq, worker } if made.insert((*run, *epoch, *seq)) => {
-                    let decisions = pending.get_mut(&(*run, worker)).map(|(_, decisions)| std::mem::take(decisions));
-                    sent.insert((*run, *epoch, *seq), decisions.unwrap_or_default());
+                    let decisions = pending.remove(&(*run, *epoch, worker)).unwrap_or_default();
+                    sent.insert((*run, *epoch, *seq), decisions);
                 }
                 What::Reported { run, epoch, seq, .. } => {
                     for (decision, value) in sent.remove(&(*run, *epoch, *seq)).unwrap_or_default() {

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use super::chance::Chance;
 use super::process::Process;
-use super::world::World;
+use super::world::{World, lock};
 use crate::history::{AttemptEnd, Fault, What};
 
 /// The event that programs wait for.
@@ -142,11 +142,12 @@ pub(crate) fn workflow(place: &Place, name: &str) -> WorkflowVersion<Program, u6
 /// A pass over one life of a run.
 struct Life {
     name: String,
-    pass: u64,
+    epoch: u64,
 }
 
 async fn interpret(run: &Run, program: Program, place: Place, name: &str) -> Result<u64, Failure> {
-    let life = Life { name: format!("{}.{}", program.life, run.attempt()), pass: place.world.next_pass() };
+    let epoch = lock(&place.world.granted).get(&run.id()).copied().unwrap_or_default();
+    let life = Life { name: format!("{}.{}", program.life, run.attempt()), epoch };
     let count = program.steps.len() as u64;
     for (at, step) in program.steps.into_iter().enumerate() {
         let value = perform(run, step, place.clone(), name, format!("{at}"), &life).await;
@@ -166,7 +167,7 @@ fn decided(place: &Place, run: &Run, life: &Life, at: String, value: String) {
         place.world.note(What::Decided {
             run: run.id(),
             worker: place.process.name(),
-            pass: life.pass,
+            epoch: life.epoch,
             life: life.name.clone(),
             place: at,
             value,

@@ -51,7 +51,6 @@ pub(crate) struct World {
     /// Ways to recover that were taken.
     pub(crate) taken: Mutex<BTreeSet<&'static str>>,
     pub(crate) counter: AtomicU64,
-    passes: AtomicU64,
 }
 
 /// The queue and what is wrong with it.
@@ -109,7 +108,6 @@ impl World {
             granted: Mutex::default(),
             taken: Mutex::default(),
             counter: AtomicU64::new(0),
-            passes: AtomicU64::new(0),
         })
     }
 
@@ -157,11 +155,6 @@ impl World {
         *lock(&self.server) = server;
         self.generation.fetch_add(1, Ordering::SeqCst);
         self.server_gone.notify_waiters();
-    }
-
-    /// The number of a pass that begins.
-    pub(crate) fn next_pass(&self) -> u64 {
-        self.passes.fetch_add(1, Ordering::SeqCst) + 1
     }
 
     pub(crate) fn next_number(&self) -> u64 {
