@@ -96,11 +96,17 @@ fn found(bug: Bug, seeds: u64) -> (u64, BTreeSet<Invariant>) {
     panic!("{bug:?} was not found by {seeds} seeds");
 }
 
+/// Two passes that are both believed may show as two stories (I17) before they show as a write under an old claim.
 #[test]
 fn a_server_without_a_fence_is_found() {
-    let (seed, broken) = found(Bug::NoFence, 40);
-    println!("found by seed {seed}");
-    assert!(broken.contains(&Invariant(5)), "{broken:?}");
+    let options = Options { bug: Some(Bug::NoFence), ..Options::default() };
+    let breaks_5 = |seed: &u64| {
+        let violations = simulate(*seed, options).unwrap().violations;
+        violations.iter().any(|violation| violation.invariant == Invariant(5))
+    };
+    let seed = (1..=40).find(breaks_5);
+    println!("found by seed {seed:?}");
+    assert!(seed.is_some());
 }
 
 #[test]
