@@ -227,6 +227,7 @@ mod tests {
             until_us: 5_100,
             ended_in_ms: None,
             malformed: 0,
+            felt: None,
         };
         assert_eq!(taken_over(&lines, &fault), [2_500]);
     }
