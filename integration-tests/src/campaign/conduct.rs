@@ -121,8 +121,8 @@ async fn emptied(house: &House) -> Result<Found, Broken> {
 
 fn gauges_of_redis(found: &Found, injected: &[super::inject::Injected], options: &Options, gauges: &mut Vec<Gauge>) {
     let of = |kind| injected.iter().filter(|fault| fault.kind == kind).count() as u64;
-    // Of a worker that was killed the consumer stays for a day.
-    let consumers = options.workers as u64 + of(Kind::WorkerKilled);
+    // Of a worker that was killed, or had no Redis when it ended, the consumer stays for a day.
+    let consumers = options.workers as u64 + of(Kind::WorkerKilled) + of(Kind::WorkerStoppedWithoutRedis);
     let mut gauge = |name: &str, baseline: u64, now: u64| gauges.push(Gauge { name: name.to_owned(), baseline, now });
     gauge("XLEN of all streams", 0, found.entries);
     gauge("entries that are pending", 0, found.pending);
@@ -213,10 +213,14 @@ async fn close(
 fn repetitions_allowed(options: &Options, injected: &[super::inject::Injected]) -> u64 {
     let slots = options.slots as u64;
     let met = |kind: Kind| match kind {
-        Kind::ServerKilled | Kind::ServerFrozen | Kind::DiskSlow => slots * options.workers as u64,
-        Kind::WorkerKilled | Kind::WorkerFrozen | Kind::WorkerStopped | Kind::ServerUnreachable | Kind::AnswersLost => {
-            slots
-        }
+        Kind::ServerKilled | Kind::ServerFrozen | Kind::DiskSlow | Kind::DiskFull => slots * options.workers as u64,
+        Kind::WorkerKilled
+        | Kind::WorkerFrozen
+        | Kind::WorkerStopped
+        | Kind::WorkerStoppedTwice
+        | Kind::WorkerStoppedWithoutRedis
+        | Kind::ServerUnreachable
+        | Kind::AnswersLost => slots,
         _ => 0,
     };
     injected.iter().map(|fault| met(fault.kind)).sum()

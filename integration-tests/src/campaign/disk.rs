@@ -91,6 +91,18 @@ impl Drop for Filling {
     }
 }
 
+/// Empties SQLite's log of changes, so that the next commit needs space. A log that is written once more from its start
+/// has the space that it needs, and a full disk would be nobody's trouble.
+///
+/// # Errors
+/// When the database cannot be opened. That it is busy is none: then the log stays.
+pub fn give_back_log(database: &Path) -> rusqlite::Result<()> {
+    let connection = rusqlite::Connection::open(database)?;
+    connection.busy_timeout(Duration::from_millis(200))?;
+    let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    Ok(())
+}
+
 /// A tracer that lets every fsync of a process begin later. The process goes on with this value's end.
 #[derive(Debug)]
 pub struct SlowSync {

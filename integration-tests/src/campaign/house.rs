@@ -219,6 +219,15 @@ impl House {
         Ok(ServerPlace { port, process, baseline })
     }
 
+    /// How often the server on this port has told that its disk is full.
+    ///
+    /// # Errors
+    /// When its log cannot be read.
+    pub fn refused_by_full_disk(&self, port: u16) -> Result<u64, Broken> {
+        let log = std::fs::read(self.logs().join(format!("server-{port}.log")))?;
+        Ok(String::from_utf8_lossy(&log).matches("the disk is full").count() as u64)
+    }
+
     /// Starts a worker with this clock for this place.
     ///
     /// # Errors

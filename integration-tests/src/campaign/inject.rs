@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::clock::Clock;
-use super::disk::{Filling, SlowSync};
+use super::disk::{self, Filling, SlowSync};
 use super::house::{Broken, House};
 use super::notes::monotonic_us;
 use super::plan::{Kind, Place, Planned};
@@ -163,11 +163,22 @@ impl Injector {
                 place.process.signal(Signal::CONT)?;
                 self.ends(fault);
             }
-            Kind::WorkerStopped => {
+            Kind::WorkerStopped | Kind::WorkerStoppedTwice | Kind::WorkerStoppedWithoutRedis => {
                 let mut fault = self.begins(kind, worker);
                 let told = Instant::now();
+                if kind == Kind::WorkerStoppedWithoutRedis {
+                    house.to_redis[at].set(Mode::Cut);
+                }
                 place.process.signal(Signal::TERM)?;
-                let status = place.process.ended().await?;
+                if kind == Kind::WorkerStoppedTwice {
+                    sleep(between(chance, 0, 200)).await;
+                    if place.process.gone()?.is_none() {
+                        place.process.signal(Signal::TERM)?;
+                    }
+                }
+                let status = place.process.ended().await;
+                house.to_redis[at].set(Mode::Pass);
+                let status = status?;
                 fault.ended_in_ms = Some(told.elapsed().as_millis() as u64);
                 self.ends(fault);
                 if status.code() != Some(0) {
@@ -217,9 +228,14 @@ impl Injector {
                 *place = self.house.serve(place.port).await?;
             }
             Kind::DiskFull => {
+                let before = self.house.refused_by_full_disk(place.port)?;
+                if let Some(file) = self.house.file() {
+                    disk::give_back_log(&file)?;
+                }
                 let filling = Filling::of(self.house.store())?;
                 sleep(between(chance, 1_000, 3_000)).await;
                 drop(filling);
+                fault.felt = Some(self.house.refused_by_full_disk(place.port)? - before);
             }
             Kind::DiskSlow => {
                 let log = self.house.logs().join(format!("strace-{}.log", fault.from_us));

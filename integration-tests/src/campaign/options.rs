@@ -109,10 +109,15 @@ impl Options {
 
     /// Which kinds of faults there are.
     pub fn kinds(&self) -> Vec<Kind> {
-        let more =
-            [(self.small_disk, Kind::DiskFull), (self.slow_disk, Kind::DiskSlow), (self.clocks, Kind::WorkerClockOff)];
+        let more = [
+            (self.small_disk, Kind::DiskFull),
+            (self.slow_disk, Kind::DiskSlow),
+            (self.clocks, Kind::WorkerClockOff),
+            (false, Kind::WorkerStoppedTwice),
+            (false, Kind::WorkerStoppedWithoutRedis),
+        ];
         let all = Kind::ALL.into_iter().filter(|kind| self.only.is_empty() || self.only.contains(kind));
-        let named = |flag: bool, kind| flag && self.only.is_empty() || self.only.contains(&kind);
+        let named = |flag: bool, kind| flag || self.only.contains(&kind);
         all.chain(more.into_iter().filter(|(flag, kind)| named(*flag, *kind)).map(|(_, kind)| kind)).collect()
     }
 
@@ -143,5 +148,45 @@ impl Options {
              {task_ms} --workers {workers} --slots {slots} --faults {faults} --seconds {seconds} --database {database} \
              --servers {servers}{flags}{only}"
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn options(flags: &[&str]) -> Options {
+        Cli::try_parse_from([&["campaign"], flags].concat()).unwrap().options
+    }
+
+    #[test]
+    fn what_needs_a_mount_a_tracer_or_a_library_comes_only_when_it_is_asked_for() {
+        assert_eq!(options(&[]).kinds(), Kind::ALL);
+        assert!(!options(&[]).on_small_disk());
+        let all = options(&["--small-disk", "--slow-disk", "--clocks"]);
+        assert_eq!(all.kinds()[Kind::ALL.len()..], [Kind::DiskFull, Kind::DiskSlow, Kind::WorkerClockOff]);
+        let only = options(&["--only", "disk_full,worker_stopped_twice"]);
+        assert_eq!(only.kinds(), [Kind::DiskFull, Kind::WorkerStoppedTwice]);
+        assert!(only.on_small_disk());
+    }
+
+    #[test]
+    fn a_campaign_on_a_small_disk_is_repeated_on_a_small_disk() {
+        let again = options(&["--small-disk", "--clocks", "--only", "flushed"]).again(7);
+        assert!(again.ends_with("--servers 1 --small-disk --clocks --only flushed"), "{again}");
+    }
+
+    #[test]
+    fn the_disk_of_postgres_is_not_meant() {
+        let wrong = options(&["--database", "postgres", "--only", "disk_full"]).check().unwrap_err();
+        assert!(wrong.contains("--database sqlite"), "{wrong}");
     }
 }

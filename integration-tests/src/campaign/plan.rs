@@ -55,6 +55,10 @@ pub enum Kind {
     DiskSlow,
     /// `kill -9` of a worker, which is replaced by one whose clock is an hour off. Only with `--clocks`.
     WorkerClockOff,
+    /// SIGTERM of a worker, and once more while it ends; it is replaced. Only by name.
+    WorkerStoppedTwice,
+    /// SIGTERM of a worker that has no Redis; it is replaced. Only by name.
+    WorkerStoppedWithoutRedis,
 }
 
 /// What only one fault at a time may trouble: two would hide each other.
@@ -124,7 +128,9 @@ impl Kind {
             | Kind::AnswersLost
             | Kind::RedisUnreachable
             | Kind::RedisAnswersLost
-            | Kind::WorkerClockOff => Place::Worker(target % workers.max(1)),
+            | Kind::WorkerClockOff
+            | Kind::WorkerStoppedTwice
+            | Kind::WorkerStoppedWithoutRedis => Place::Worker(target % workers.max(1)),
             Kind::ServerKilled | Kind::ServerFrozen | Kind::DiskFull | Kind::DiskSlow => {
                 Place::Server(target % servers.max(1))
             }
@@ -140,10 +146,13 @@ impl Kind {
             Kind::WorkerFrozen => Some(Fault::WorkerPaused),
             Kind::ServerUnreachable => Some(Fault::RequestLost),
             Kind::AnswersLost => Some(Fault::ReplyLost),
-            Kind::ServerKilled | Kind::ServerFrozen => Some(Fault::ServerRestarted),
-            Kind::RedisKilled | Kind::RedisFrozen | Kind::RedisUnreachable | Kind::RedisAnswersLost => {
-                Some(Fault::TransportDown)
-            }
+            // With a full disk nothing is stored for anybody, as while a server is away: claims cannot be prolonged and end.
+            Kind::ServerKilled | Kind::ServerFrozen | Kind::DiskFull => Some(Fault::ServerRestarted),
+            Kind::RedisKilled
+            | Kind::RedisFrozen
+            | Kind::RedisUnreachable
+            | Kind::RedisAnswersLost
+            | Kind::WorkerStoppedWithoutRedis => Some(Fault::TransportDown),
             Kind::RedisEmptied | Kind::Flushed | Kind::StreamsDeleted | Kind::GroupsDestroyed => {
                 Some(Fault::TransportWiped)
             }
@@ -151,9 +160,9 @@ impl Kind {
             Kind::Duplicated => Some(Fault::DeliveryDuplicated),
             // The death before it is noted as such. The clock itself explains nothing, not even a wait of a wrong length.
             Kind::WorkerClockOff => None,
-            // A request may go on for longer than its asker waits. A refusal explains nothing.
+            // A request may go on for longer than its asker waits.
             Kind::DiskSlow => Some(Fault::ReplyLost),
-            Kind::DiskFull | Kind::WorkerStopped | Kind::CallersDeaf | Kind::Malformed => None,
+            Kind::WorkerStopped | Kind::WorkerStoppedTwice | Kind::CallersDeaf | Kind::Malformed => None,
         }
     }
 }
