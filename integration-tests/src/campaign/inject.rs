@@ -190,7 +190,7 @@ impl Injector {
                 let killed = self.begins(Kind::WorkerKilled, worker);
                 place.process.kill()?;
                 self.ends(killed);
-                let clock = if chance % 2 == 0 { Clock::Ahead } else { Clock::Behind };
+                let clock = if chance.is_multiple_of(2) { Clock::Ahead } else { Clock::Behind };
                 *place = house.employ(at, clock).await?;
                 self.ends(self.begins(kind, Some(&place.name)));
             }
