@@ -32,7 +32,11 @@ async fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
         Some(Command::Worker(arguments)) => work(arguments).await.map(|()| true),
-        None => campaign(cli.options).await,
+        None => tokio::select! {
+            done = campaign(cli.options) => done,
+            // Here and not by the system: what was mounted is unmounted.
+            () = aiki::shutdown_signal() => Err("the campaign was told to end".into()),
+        },
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

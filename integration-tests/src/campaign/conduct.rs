@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use tokio::time::sleep;
 
 use super::callers::Callers;
+use super::disk::SmallDisk;
 use super::figures::Figures;
 use super::house::{Broken, House};
 use super::inject::Injector;
@@ -39,11 +40,14 @@ const WAL_BYTES: u64 = 64_000_000;
 /// When the campaign itself cannot go on: a process that does not start, a fault that cannot be carried out.
 pub async fn conduct(options: &Options, seed: u64, folder: &Path) -> Result<(Report, Vec<String>), Broken> {
     let begun = Instant::now();
-    let house = Arc::new(House::start(options, folder).await?);
+    let store = folder.join("store");
+    std::fs::create_dir_all(&store)?;
+    let _disk = options.on_small_disk().then(|| SmallDisk::mount(&store)).transpose()?;
+    let house = Arc::new(House::start(options, folder, &store).await?);
     let (client, notes) = (house.client().await?, house.own_notes()?);
     let jobs: Vec<Job> =
         (0..options.runs).map(|number| Job { number, tasks: options.tasks, task_ms: options.task_ms }).collect();
-    let planned = plan(seed, options.faults, options.workers, options.servers, options.window(), &options.only);
+    let planned = plan(seed, options.faults, options.workers, options.servers, options.window(), &options.kinds());
     let callers = Callers::new(&client, &load::define(None), &notes);
     let (answers, outcome) = tokio::join!(callers.call(jobs, options.window()), Injector::new(&house).all(planned));
     let mut outcome = outcome?;
@@ -117,8 +121,8 @@ async fn emptied(house: &House) -> Result<Found, Broken> {
 
 fn gauges_of_redis(found: &Found, injected: &[super::inject::Injected], options: &Options, gauges: &mut Vec<Gauge>) {
     let of = |kind| injected.iter().filter(|fault| fault.kind == kind).count() as u64;
-    // Of a worker that was killed the consumer stays for a day.
-    let consumers = options.workers as u64 + of(Kind::WorkerKilled);
+    // Of a worker that was killed, or had no Redis when it ended, the consumer stays for a day.
+    let consumers = options.workers as u64 + of(Kind::WorkerKilled) + of(Kind::WorkerStoppedWithoutRedis);
     let mut gauge = |name: &str, baseline: u64, now: u64| gauges.push(Gauge { name: name.to_owned(), baseline, now });
     gauge("XLEN of all streams", 0, found.entries);
     gauge("entries that are pending", 0, found.pending);
@@ -209,10 +213,14 @@ async fn close(
 fn repetitions_allowed(options: &Options, injected: &[super::inject::Injected]) -> u64 {
     let slots = options.slots as u64;
     let met = |kind: Kind| match kind {
-        Kind::ServerKilled | Kind::ServerFrozen => slots * options.workers as u64,
-        Kind::WorkerKilled | Kind::WorkerFrozen | Kind::WorkerStopped | Kind::ServerUnreachable | Kind::AnswersLost => {
-            slots
-        }
+        Kind::ServerKilled | Kind::ServerFrozen | Kind::DiskSlow | Kind::DiskFull => slots * options.workers as u64,
+        Kind::WorkerKilled
+        | Kind::WorkerFrozen
+        | Kind::WorkerStopped
+        | Kind::WorkerStoppedTwice
+        | Kind::WorkerStoppedWithoutRedis
+        | Kind::ServerUnreachable
+        | Kind::AnswersLost => slots,
         _ => 0,
     };
     injected.iter().map(|fault| met(fault.kind)).sum()

@@ -59,6 +59,8 @@ pub struct Figures {
     /// For each trouble of Redis and of the server: from when its cause was gone until runs that waited for a worker when
     /// it came were granted to one.
     pub waiting: BTreeMap<Kind, Spread>,
+    /// How often the server met a disk that was full (refusals) or slow (late fsyncs), for each such fault.
+    pub felt: BTreeMap<Kind, Vec<u64>>,
     /// Bodies that began.
     pub attempts: u64,
     /// Those of them that repeat an attempt that had begun before.
@@ -111,7 +113,12 @@ impl Figures {
             waiting.entry(fault.kind).or_default().extend(waited(lines, fault));
         }
         figures.waiting = waiting.into_iter().map(|(kind, times)| (kind, Spread::of(times))).collect();
-        figures.ended_in = Spread::of(of(Kind::WorkerStopped).filter_map(|fault| fault.ended_in_ms).collect());
+        figures.ended_in = Spread::of(injected.iter().filter_map(|fault| fault.ended_in_ms).collect());
+        for fault in injected {
+            if let Some(felt) = fault.felt {
+                figures.felt.entry(fault.kind).or_default().push(felt);
+            }
+        }
         figures
     }
 }
@@ -227,6 +234,7 @@ mod tests {
             until_us: 5_100,
             ended_in_ms: None,
             malformed: 0,
+            felt: None,
         };
         assert_eq!(taken_over(&lines, &fault), [2_500]);
     }

@@ -12,7 +12,8 @@ use aiki_core::Name;
 use test_postgres::PostgresServer;
 use tokio::sync::Mutex;
 
-use super::notes::Notes;
+use super::clock::Clock;
+use super::notes::{Notes, wall_ms};
 use super::options::{Database, Options};
 use super::process::{Process, Usage};
 use super::profile::REQUEST;
@@ -61,6 +62,8 @@ pub struct Secrets {
 pub struct House {
     folder: PathBuf,
     options: Options,
+    /// Where the database's file is, if it is one.
+    store: PathBuf,
     database: String,
     _postgres: Option<PostgresServer>,
     /// Redis.
@@ -85,11 +88,11 @@ pub struct House {
 }
 
 impl House {
-    /// Starts all of it. `folder` is an empty directory.
+    /// Starts all of it. `folder` is an empty directory, `store` is where the database's file goes.
     ///
     /// # Errors
     /// When something does not start.
-    pub async fn start(options: &Options, folder: &Path) -> Result<Self, Broken> {
+    pub async fn start(options: &Options, folder: &Path, store: &Path) -> Result<Self, Broken> {
         for name in ["notes", "logs"] {
             std::fs::create_dir_all(folder.join(name))?;
         }
@@ -108,7 +111,7 @@ impl House {
         .await;
         let redis_port = redis.port();
         let (database, postgres) = match options.database {
-            Database::Sqlite => (format!("sqlite://{}", folder.join("aiki.db").display()), None),
+            Database::Sqlite => (format!("sqlite://{}", store.join("aiki.db").display()), None),
             Database::Postgres => {
                 let postgres = PostgresServer::start_with(&["max_connections=100"]).await;
                 (postgres.url(), Some(postgres))
@@ -119,6 +122,7 @@ impl House {
         let mut house = Self {
             folder: folder.to_owned(),
             options: options.clone(),
+            store: store.to_owned(),
             database,
             _postgres: postgres,
             redis: Mutex::new(redis),
@@ -144,7 +148,7 @@ impl House {
             house.to_redis.push(Proxy::to(redis_port).await);
         }
         for at in 0..options.workers {
-            let worker = house.employ(at).await?;
+            let worker = house.employ(at, Clock::Right).await?;
             house.workers.push(Mutex::new(worker));
         }
         Ok(house)
@@ -155,6 +159,11 @@ impl House {
         self.folder.join("notes")
     }
 
+    /// Where the database's file is.
+    pub fn store(&self) -> &Path {
+        &self.store
+    }
+
     /// Where the logs are.
     pub fn logs(&self) -> PathBuf {
         self.folder.join("logs")
@@ -162,7 +171,7 @@ impl House {
 
     /// The database's file, if it is one.
     pub fn file(&self) -> Option<PathBuf> {
-        (self.options.database == Database::Sqlite).then(|| self.folder.join("aiki.db"))
+        (self.options.database == Database::Sqlite).then(|| self.store.join("aiki.db"))
     }
 
     /// The address of Redis, without a proxy.
@@ -210,11 +219,20 @@ impl House {
         Ok(ServerPlace { port, process, baseline })
     }
 
-    /// Starts a worker for this place.
+    /// How often the server on this port has told that its disk is full.
+    ///
+    /// # Errors
+    /// When its log cannot be read.
+    pub fn refused_by_full_disk(&self, port: u16) -> Result<u64, Broken> {
+        let log = std::fs::read(self.logs().join(format!("server-{port}.log")))?;
+        Ok(String::from_utf8_lossy(&log).matches("the disk is full").count() as u64)
+    }
+
+    /// Starts a worker with this clock for this place.
     ///
     /// # Errors
     /// When it does not start.
-    pub async fn employ(&self, at: usize) -> Result<WorkerPlace, Broken> {
+    pub async fn employ(&self, at: usize, clock: Clock) -> Result<WorkerPlace, Broken> {
         let name = format!("w{at}-{}", self.started.fetch_add(1, Ordering::SeqCst));
         let Options { slots, log_level, .. } = &self.options;
         let mut command = Command::new(std::env::current_exe()?);
@@ -222,10 +240,26 @@ impl House {
         command.args(["worker", "--url", &url, "--name", &name, "--slots", &slots.to_string()]);
         command.args(["--log-level", log_level]).arg("--notes").arg(self.notes()).stdin(Stdio::null());
         command.env(KEY, &self.secrets.worker).env(REDIS, self.redis_at(self.to_redis[at].port()));
-        let process = Process::start(command, self.logs().join(format!("{name}.log")), "ready").await?;
+        clock.set(&mut command)?;
+        let log = self.logs().join(format!("{name}.log"));
+        let process = Process::start(command, log.clone(), "ready\n").await?;
+        has_clock(&log, clock)?;
         tokio::time::sleep(Duration::from_millis(50)).await;
         let baseline = process.usage();
         Ok(WorkerPlace { name, process, baseline })
+    }
+}
+
+/// What a worker's clock says stands before `ready` in its log. A wrong clock that is right tests nothing.
+fn has_clock(log: &Path, clock: Clock) -> Result<(), Broken> {
+    /// How long the start of a worker may take.
+    const NEAR_MS: u64 = 120_000;
+    let text = std::fs::read_to_string(log)?;
+    let told = text.lines().find_map(|line| line.strip_suffix(" ready")?.parse::<u64>().ok());
+    let told = told.ok_or("a worker does not tell its time")?;
+    match told.abs_diff(wall_ms().saturating_add_signed(clock.off_ms())) {
+        0..NEAR_MS => Ok(()),
+        _ => Err(format!("a worker should have the clock {clock:?} and says {told}").into()),
     }
 }
 

@@ -9,6 +9,8 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::clock::Clock;
+use super::disk::{self, Filling, SlowSync};
 use super::house::{Broken, House};
 use super::notes::monotonic_us;
 use super::plan::{Kind, Place, Planned};
@@ -31,6 +33,8 @@ pub struct Injected {
     pub ended_in_ms: Option<u64>,
     /// Entries that nobody can read, where it added some.
     pub malformed: u64,
+    /// How often a server met it, where that can be told: late fsyncs of a slow disk, refusals of a full one.
+    pub felt: Option<u64>,
 }
 
 /// Carries faults out.
@@ -100,6 +104,7 @@ impl Injector {
             until_us: from_us,
             ended_in_ms: None,
             malformed: 0,
+            felt: None,
         }
     }
 
@@ -140,7 +145,7 @@ impl Injector {
         let mut place = house.workers[at].lock().await;
         if let Some(status) = place.process.gone()? {
             self.wrong(format!("worker {} ended by itself: {status}", place.name));
-            *place = house.employ(at).await?;
+            *place = house.employ(at, Clock::Right).await?;
         }
         let name = place.name.clone();
         let worker = Some(name.as_str());
@@ -149,7 +154,7 @@ impl Injector {
                 let fault = self.begins(kind, worker);
                 place.process.kill()?;
                 self.ends(fault);
-                *place = house.employ(at).await?;
+                *place = house.employ(at, Clock::Right).await?;
             }
             Kind::WorkerFrozen => {
                 let fault = self.begins(kind, worker);
@@ -158,17 +163,36 @@ impl Injector {
                 place.process.signal(Signal::CONT)?;
                 self.ends(fault);
             }
-            Kind::WorkerStopped => {
+            Kind::WorkerStopped | Kind::WorkerStoppedTwice | Kind::WorkerStoppedWithoutRedis => {
                 let mut fault = self.begins(kind, worker);
                 let told = Instant::now();
+                if kind == Kind::WorkerStoppedWithoutRedis {
+                    house.to_redis[at].set(Mode::Cut);
+                }
                 place.process.signal(Signal::TERM)?;
-                let status = place.process.ended().await?;
+                if kind == Kind::WorkerStoppedTwice {
+                    sleep(between(chance, 0, 200)).await;
+                    if place.process.gone()?.is_none() {
+                        place.process.signal(Signal::TERM)?;
+                    }
+                }
+                let status = place.process.ended().await;
+                house.to_redis[at].set(Mode::Pass);
+                let status = status?;
                 fault.ended_in_ms = Some(told.elapsed().as_millis() as u64);
                 self.ends(fault);
                 if status.code() != Some(0) {
                     self.wrong(format!("worker {name} was told to end and ended with {status}"));
                 }
-                *place = house.employ(at).await?;
+                *place = house.employ(at, Clock::Right).await?;
+            }
+            Kind::WorkerClockOff => {
+                let killed = self.begins(Kind::WorkerKilled, worker);
+                place.process.kill()?;
+                self.ends(killed);
+                let clock = if chance.is_multiple_of(2) { Clock::Ahead } else { Clock::Behind };
+                *place = house.employ(at, clock).await?;
+                self.ends(self.begins(kind, Some(&place.name)));
             }
             Kind::ServerUnreachable => {
                 let length = LEASE + between(chance, 1_000, 2_000);
@@ -196,15 +220,34 @@ impl Injector {
             self.wrong(format!("the server on port {} ended by itself: {status}", place.port));
             *place = self.house.serve(place.port).await?;
         }
-        let fault = self.begins(kind, None);
-        if kind == Kind::ServerKilled {
-            place.process.kill()?;
-            sleep(between(chance, 0, 1_500)).await;
-            *place = self.house.serve(place.port).await?;
-        } else {
-            place.process.signal(Signal::STOP)?;
-            sleep(between(chance, 500, 4_000)).await;
-            place.process.signal(Signal::CONT)?;
+        let mut fault = self.begins(kind, None);
+        match kind {
+            Kind::ServerKilled => {
+                place.process.kill()?;
+                sleep(between(chance, 0, 1_500)).await;
+                *place = self.house.serve(place.port).await?;
+            }
+            Kind::DiskFull => {
+                let before = self.house.refused_by_full_disk(place.port)?;
+                if let Some(file) = self.house.file() {
+                    disk::give_back_log(&file)?;
+                }
+                let filling = Filling::of(self.house.store())?;
+                sleep(between(chance, 1_000, 3_000)).await;
+                drop(filling);
+                fault.felt = Some(self.house.refused_by_full_disk(place.port)? - before);
+            }
+            Kind::DiskSlow => {
+                let log = self.house.logs().join(format!("strace-{}.log", fault.from_us));
+                let slow = SlowSync::of(place.process.id(), &log).await?;
+                sleep(between(chance, 2_000, 5_000)).await;
+                fault.felt = Some(slow.end().await?);
+            }
+            _ => {
+                place.process.signal(Signal::STOP)?;
+                sleep(between(chance, 500, 4_000)).await;
+                place.process.signal(Signal::CONT)?;
+            }
         }
         self.ends(fault);
         Ok(())

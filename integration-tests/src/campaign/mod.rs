@@ -5,14 +5,16 @@
 //! | [`options`], [`plan`] | what is asked for; which faults follow from the seed |
 //! | [`house`], [`process`] | Redis, servers and workers as processes, with a proxy on every line |
 //! | [`worker`], [`line`], [`deliveries`], [`load`] | a worker, and what it notes |
-//! | [`callers`], [`inject`], [`streams`] | who starts runs; who does harm |
+//! | [`callers`], [`inject`], [`streams`], [`disk`], [`clock`] | who starts runs; who does harm |
 //! | [`notes`] | one file for each process, independent of the database |
 //! | [`rest`] | waits until all is over, and looks |
 //! | [`story`], [`verdict`] | the history for the checker of `aiki-proof`, and what else is wrong |
 //! | [`figures`], [`report`] | what was measured |
 
 pub mod callers;
+pub mod clock;
 pub mod deliveries;
+pub mod disk;
 pub mod figures;
 pub mod house;
 pub mod inject;

@@ -4,7 +4,6 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use aiki_core::{RunId, TaskId};
 use serde::{Deserialize, Serialize};
@@ -169,9 +168,11 @@ pub fn monotonic_us() -> u64 {
     now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1_000
 }
 
-/// The clock on the wall, in milliseconds since the Unix epoch.
+/// The clock on the wall, in milliseconds since the Unix epoch. As `monotonic_us`, it asks the system past the C library:
+/// it is right also in a process that was given a wrong one.
 pub fn wall_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    now.tv_sec as u64 * 1_000 + now.tv_nsec as u64 / 1_000_000
 }
 
 #[cfg(test)]

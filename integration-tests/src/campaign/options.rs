@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::clock::Clock;
+use super::disk::SlowSync;
 use super::plan::Kind;
 
 /// Where the server keeps its runs.
@@ -43,9 +45,18 @@ pub struct Options {
     /// Decides which faults come when and where [default: random, and told]
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Only faults of these kinds, with commas between [default: all]
+    /// Only faults of these kinds, with commas between [default: all that need none of the following flags]
     #[arg(long, value_enum, value_delimiter = ',')]
     pub only: Vec<Kind>,
+    /// Puts the SQLite file on a disk of 32 MB, mounted for the campaign, and adds the kind `disk_full`; needs root
+    #[arg(long)]
+    pub small_disk: bool,
+    /// Adds the kind `disk_slow`; needs strace
+    #[arg(long)]
+    pub slow_disk: bool,
+    /// Adds the kind `worker_clock_off`; needs faketime
+    #[arg(long)]
+    pub clocks: bool,
     /// Where the server keeps its runs
     #[arg(long, value_enum, default_value_t = Database::Sqlite)]
     pub database: Database,
@@ -76,10 +87,43 @@ impl Options {
             () if self.servers > 1 && self.database == Database::Sqlite => {
                 "a SQLite file belongs to one server: give --database postgres, or --servers 1"
             }
+            () if self.database != Database::Sqlite && self.kinds().iter().any(|kind| kind.troubles_disk()) => {
+                "--small-disk and --slow-disk trouble the disk of a SQLite file: give --database sqlite"
+            }
             () if self.faults > 100_000 || self.runs > 10_000_000 => "at most 100000 faults and 10000000 runs",
-            () => return Ok(()),
+            () => return self.has_what_it_needs(),
         };
         Err(wrong.to_owned())
+    }
+
+    fn has_what_it_needs(&self) -> Result<(), String> {
+        let kinds = self.kinds();
+        if kinds.contains(&Kind::DiskSlow) {
+            SlowSync::available()?;
+        }
+        if kinds.contains(&Kind::WorkerClockOff) {
+            Clock::available()?;
+        }
+        Ok(())
+    }
+
+    /// Which kinds of faults there are.
+    pub fn kinds(&self) -> Vec<Kind> {
+        let more = [
+            (self.small_disk, Kind::DiskFull),
+            (self.slow_disk, Kind::DiskSlow),
+            (self.clocks, Kind::WorkerClockOff),
+            (false, Kind::WorkerStoppedTwice),
+            (false, Kind::WorkerStoppedWithoutRedis),
+        ];
+        let all = Kind::ALL.into_iter().filter(|kind| self.only.is_empty() || self.only.contains(kind));
+        let named = |flag: bool, kind| flag || self.only.contains(&kind);
+        all.chain(more.into_iter().filter(|(flag, kind)| named(*flag, *kind)).map(|(_, kind)| kind)).collect()
+    }
+
+    /// Whether the SQLite file is on a small disk.
+    pub fn on_small_disk(&self) -> bool {
+        self.small_disk || self.only.contains(&Kind::DiskFull)
     }
 
     /// Over which time starts and faults are spread.
@@ -96,11 +140,53 @@ impl Options {
         };
         let seconds = self.window().as_secs();
         let only: Vec<String> = self.only.iter().map(|kind| kind.name()).collect();
+        let flags = [(self.small_disk, " --small-disk"), (self.slow_disk, " --slow-disk"), (self.clocks, " --clocks")];
+        let flags: String = flags.into_iter().filter(|(given, _)| *given).map(|(_, flag)| flag).collect();
         let only = if only.is_empty() { String::new() } else { format!(" --only {}", only.join(",")) };
         format!(
             "cargo run -p integration-tests --bin campaign -- --seed {seed} --runs {runs} --tasks {tasks} --task-ms \
              {task_ms} --workers {workers} --slots {slots} --faults {faults} --seconds {seconds} --database {database} \
-             --servers {servers}{only}"
+             --servers {servers}{flags}{only}"
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn options(flags: &[&str]) -> Options {
+        Cli::try_parse_from([&["campaign"], flags].concat()).unwrap().options
+    }
+
+    #[test]
+    fn what_needs_a_mount_a_tracer_or_a_library_comes_only_when_it_is_asked_for() {
+        assert_eq!(options(&[]).kinds(), Kind::ALL);
+        assert!(!options(&[]).on_small_disk());
+        let all = options(&["--small-disk", "--slow-disk", "--clocks"]);
+        assert_eq!(all.kinds()[Kind::ALL.len()..], [Kind::DiskFull, Kind::DiskSlow, Kind::WorkerClockOff]);
+        let only = options(&["--only", "disk_full,worker_stopped_twice"]);
+        assert_eq!(only.kinds(), [Kind::DiskFull, Kind::WorkerStoppedTwice]);
+        assert!(only.on_small_disk());
+    }
+
+    #[test]
+    fn a_campaign_on_a_small_disk_is_repeated_on_a_small_disk() {
+        let again = options(&["--small-disk", "--clocks", "--only", "flushed"]).again(7);
+        assert!(again.ends_with("--servers 1 --small-disk --clocks --only flushed"), "{again}");
+    }
+
+    #[test]
+    fn the_disk_of_postgres_is_not_meant() {
+        let wrong = options(&["--database", "postgres", "--only", "disk_full"]).check().unwrap_err();
+        assert!(wrong.contains("--database sqlite"), "{wrong}");
     }
 }

@@ -49,6 +49,16 @@ pub enum Kind {
     Duplicated,
     /// Entries that nobody can read.
     Malformed,
+    /// Nothing is left of the disk of the database for a while. Only with `--small-disk`.
+    DiskFull,
+    /// Every fsync of a server takes half a second longer for a while. Only with `--slow-disk`.
+    DiskSlow,
+    /// `kill -9` of a worker, which is replaced by one whose clock is an hour off. Only with `--clocks`.
+    WorkerClockOff,
+    /// SIGTERM of a worker, and once more while it ends; it is replaced. Only by name.
+    WorkerStoppedTwice,
+    /// SIGTERM of a worker that has no Redis; it is replaced. Only by name.
+    WorkerStoppedWithoutRedis,
 }
 
 /// What only one fault at a time may trouble: two would hide each other.
@@ -65,7 +75,7 @@ pub enum Place {
 }
 
 impl Kind {
-    /// All kinds.
+    /// All kinds that need nothing but the processes.
     pub const ALL: [Kind; 19] = [
         Kind::WorkerKilled,
         Kind::WorkerFrozen,
@@ -103,6 +113,11 @@ impl Kind {
         }
     }
 
+    /// Whether it troubles the disk of a SQLite file.
+    pub fn troubles_disk(self) -> bool {
+        matches!(self, Kind::DiskFull | Kind::DiskSlow)
+    }
+
     /// What it troubles.
     fn place(self, target: usize, workers: usize, servers: usize) -> Place {
         match self {
@@ -112,8 +127,13 @@ impl Kind {
             | Kind::ServerUnreachable
             | Kind::AnswersLost
             | Kind::RedisUnreachable
-            | Kind::RedisAnswersLost => Place::Worker(target % workers.max(1)),
-            Kind::ServerKilled | Kind::ServerFrozen => Place::Server(target % servers.max(1)),
+            | Kind::RedisAnswersLost
+            | Kind::WorkerClockOff
+            | Kind::WorkerStoppedTwice
+            | Kind::WorkerStoppedWithoutRedis => Place::Worker(target % workers.max(1)),
+            Kind::ServerKilled | Kind::ServerFrozen | Kind::DiskFull | Kind::DiskSlow => {
+                Place::Server(target % servers.max(1))
+            }
             Kind::CallersDeaf => Place::Callers,
             _ => Place::Redis,
         }
@@ -126,16 +146,23 @@ impl Kind {
             Kind::WorkerFrozen => Some(Fault::WorkerPaused),
             Kind::ServerUnreachable => Some(Fault::RequestLost),
             Kind::AnswersLost => Some(Fault::ReplyLost),
-            Kind::ServerKilled | Kind::ServerFrozen => Some(Fault::ServerRestarted),
-            Kind::RedisKilled | Kind::RedisFrozen | Kind::RedisUnreachable | Kind::RedisAnswersLost => {
-                Some(Fault::TransportDown)
-            }
+            // With a full disk nothing is stored for anybody, as while a server is away: claims cannot be prolonged and end.
+            Kind::ServerKilled | Kind::ServerFrozen | Kind::DiskFull => Some(Fault::ServerRestarted),
+            Kind::RedisKilled
+            | Kind::RedisFrozen
+            | Kind::RedisUnreachable
+            | Kind::RedisAnswersLost
+            | Kind::WorkerStoppedWithoutRedis => Some(Fault::TransportDown),
             Kind::RedisEmptied | Kind::Flushed | Kind::StreamsDeleted | Kind::GroupsDestroyed => {
                 Some(Fault::TransportWiped)
             }
             Kind::GroupsAdvanced => Some(Fault::AnnouncementLost),
             Kind::Duplicated => Some(Fault::DeliveryDuplicated),
-            Kind::WorkerStopped | Kind::CallersDeaf | Kind::Malformed => None,
+            // The death before it is noted as such. The clock itself explains nothing, not even a wait of a wrong length.
+            Kind::WorkerClockOff => None,
+            // A request may go on for longer than its asker waits.
+            Kind::DiskSlow => Some(Fault::ReplyLost),
+            Kind::WorkerStopped | Kind::WorkerStoppedTwice | Kind::CallersDeaf | Kind::Malformed => None,
         }
     }
 }
@@ -153,12 +180,10 @@ pub struct Planned {
     pub chance: u64,
 }
 
-/// As many faults, over this time. Every kind of `only`, or of all when that is empty, comes up once when there are
-/// enough of them.
-pub fn plan(seed: u64, faults: usize, workers: usize, servers: usize, window: Duration, only: &[Kind]) -> Vec<Planned> {
+/// As many faults, over this time. Every one of these kinds comes up once when there are enough of them.
+pub fn plan(seed: u64, faults: usize, workers: usize, servers: usize, window: Duration, of: &[Kind]) -> Vec<Planned> {
     let mut chance = fastrand::Rng::with_seed(seed);
-    let wanted = |kind: &Kind| only.is_empty() || only.contains(kind);
-    let mut first: Vec<Kind> = Kind::ALL.into_iter().filter(wanted).collect();
+    let mut first: Vec<Kind> = of.to_vec();
     let heavy: Vec<Kind> = first.iter().flat_map(|kind| std::iter::repeat_n(*kind, kind.weight())).collect();
     chance.shuffle(&mut first);
     let mut kinds: Vec<Kind> = first.into_iter().take(faults).collect();
@@ -182,15 +207,15 @@ mod tests {
     #[test]
     fn a_seed_is_always_the_same_plan_and_another_seed_another_one() {
         let window = Duration::from_secs(60);
-        let one = plan(7, 40, 3, 1, window, &[]);
-        assert_eq!(one, plan(7, 40, 3, 1, window, &[]));
-        assert_ne!(one, plan(8, 40, 3, 1, window, &[]));
+        let one = plan(7, 40, 3, 1, window, &Kind::ALL);
+        assert_eq!(one, plan(7, 40, 3, 1, window, &Kind::ALL));
+        assert_ne!(one, plan(8, 40, 3, 1, window, &Kind::ALL));
     }
 
     #[test]
     fn forty_faults_have_every_kind_in_every_place_within_the_time() {
         for seed in 0..50 {
-            let planned = plan(seed, 40, 3, 1, Duration::from_secs(60), &[]);
+            let planned = plan(seed, 40, 3, 1, Duration::from_secs(60), &Kind::ALL);
             assert_eq!(planned.len(), 40);
             for kind in Kind::ALL {
                 assert!(planned.iter().any(|fault| fault.kind == kind), "{kind:?} of seed {seed}");
@@ -203,6 +228,6 @@ mod tests {
 
     #[test]
     fn nothing_is_planned_for_a_campaign_without_faults() {
-        assert_eq!(plan(1, 0, 3, 1, Duration::ZERO, &[]), []);
+        assert_eq!(plan(1, 0, 3, 1, Duration::ZERO, &Kind::ALL), []);
     }
 }

@@ -65,6 +65,9 @@ impl fmt::Display for Report {
         for (kind, times) in waiting.iter().filter(|(_, times)| times.count > 0) {
             writeln!(f, "waiting runs went on after {}: {times}", kind.name())?;
         }
+        for (kind, times) in &self.figures.felt {
+            writeln!(f, "the server met {} so often, one after the other: {times:?}", kind.name())?;
+        }
         let rest = self.at_rest_after_ms.map_or_else(|| "never".to_owned(), |ms| format!("{ms} ms later"));
         writeln!(
             f,

@@ -141,6 +141,7 @@ mod tests {
             until_us: 4,
             ended_in_ms: None,
             malformed: 0,
+            felt: None,
         };
         assert_eq!(found(&twice, &[]), [11]);
         assert_eq!(found(&twice, &[fault(Kind::RedisUnreachable, "a")]), [11]);

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use aiki::ClientConfig;
 use aiki::prelude::*;
@@ -71,13 +71,18 @@ pub async fn work(arguments: WorkerArguments) -> Result<(), Box<dyn Error>> {
     worker.workflow_registry().add(load::define(Some(notes.clone())));
     let running = worker.clone();
     let running = tokio::spawn(async move { running.start().await });
-    println!("ready");
+    println!("{} ready", wall_by_library_ms());
     aiki::shutdown_signal().await;
     let report = worker.stop().await;
     notes.write(Note::Stopped);
     eprintln!("{report}");
     running.await??;
     Ok(())
+}
+
+/// The time as everything in this process sees it, but for the notes.
+fn wall_by_library_ms() -> u128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
 }
 
 /// Notes when this process stood still.
