@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`options`], [`plan`] | what is asked for; which faults follow from the seed |
 //! | [`house`], [`process`] | Redis, servers and workers as processes, with a proxy on every line |
-//! | [`worker`], [`line`], [`deliveries`], [`load`] | a worker, and what it notes |
+//! | [`worker`], [`mod@line`], [`deliveries`], [`load`] | a worker, and what it notes |
 //! | [`callers`], [`inject`], [`streams`], [`disk`], [`clock`] | who starts runs; who does harm |
 //! | [`notes`] | one file for each process, independent of the database |
 //! | [`rest`] | waits until all is over, and looks |
