@@ -34,6 +34,8 @@ pub(crate) const REPORTS: u64 = 20_000;
 const LOOK: u64 = 100;
 /// A run that nobody serves is given up after this time: the server announces it again and again until then.
 const UNSERVED: Duration = Duration::from_secs(86_400);
+/// At most so many children are looked at.
+const LOOKED_AT: usize = 20;
 /// Workers wait for news for so long at a time: every end of a wait is a moment at which virtual time stops.
 const NEWS: Duration = Duration::from_secs(365 * 86_400);
 /// A lease that is stolen lasts so long.
@@ -86,17 +88,34 @@ impl Link {
         };
         let record = self.inner.get_run(run).await?;
         let unserved = self.inner.await_run(run, Duration::ZERO).await?.unserved;
-        let waits = waits::describe(&record, unserved);
+        let waits = waits::describe(&record, unserved, &self.unserved_children(run).await?);
         Err(ServerError::IllegalTransition(format!("run {run} of {} has not ended {why}: {waits}", record.workflow)))
     }
 }
 
 impl Link {
+    /// Whether all that the run waits for is children without a time limit, of which one is served by nobody.
+    async fn is_stuck(&self, run: RunId) -> Result<bool, ServerError> {
+        let record = self.inner.get_run(run).await?;
+        Ok(waits::is_for_children_only(&record) && !self.unserved_children(run).await?.is_empty())
+    }
+
+    /// Children that no worker serves.
+    async fn unserved_children(&self, run: RunId) -> Result<Vec<RunId>, ServerError> {
+        let mut unserved = Vec::new();
+        for child in self.inner.list_child_runs(run, &[RunStatus::Queued]).await?.into_iter().take(LOOKED_AT) {
+            if self.inner.await_run(child.run, Duration::ZERO).await?.unserved {
+                unserved.push(child.run);
+            }
+        }
+        Ok(unserved)
+    }
+
     /// Waits for the end, or until it is no use; answers how long that was at most.
     async fn await_served(&self, run: RunId, patience: Duration) -> Result<(RunView, Duration), ServerError> {
         let first = patience.min(UNSERVED);
         let view = self.inner.await_run(run, first).await?;
-        if view.state.is_terminal() || view.unserved {
+        if view.state.is_terminal() || view.unserved || self.is_stuck(run).await? {
             return Ok((view, first));
         }
         Ok((self.inner.await_run(run, patience - first).await?, patience))

@@ -1,13 +1,31 @@
 //! Saying what a run waits for.
 
+use aiki_core::RunId;
 use aiki_core::run::record::SleepState;
 use aiki_core::run::{RunRecord, RunState, TaskState, WaitOn, WaitState};
 
 /// At most so many things are named.
 const NAMED: usize = 8;
 
-/// What keeps a run from its end, for people.
-pub(crate) fn describe(record: &RunRecord, unserved: bool) -> String {
+/// Whether the run goes on when one of its children ends, and not before.
+pub(crate) fn is_for_children_only(record: &RunRecord) -> bool {
+    let mut waiting = record.waits.iter().filter_map(|wait| match wait.state {
+        WaitState::Waiting { timeout_at } => Some((&wait.on, timeout_at)),
+        _ => None,
+    });
+    let asleep = record.sleeps.iter().any(|sleep| matches!(sleep.state, SleepState::Sleeping { .. }));
+    let busy = record
+        .tasks
+        .iter()
+        .any(|task| matches!(task.state, TaskState::Running { .. } | TaskState::AwaitingRetry { .. }));
+    matches!(record.state, RunState::AwaitingChild { .. })
+        && !asleep
+        && !busy
+        && waiting.all(|(on, timeout)| matches!(on, WaitOn::Child(_)) && timeout.is_none())
+}
+
+/// What keeps a run from its end, for people. `unserved_children`: those that no worker serves.
+pub(crate) fn describe(record: &RunRecord, unserved: bool, unserved_children: &[RunId]) -> String {
     let mut what = match &record.state {
         RunState::Queued { .. } if unserved => {
             vec![format!("a worker that serves {}: add it to the environment", record.workflow)]
@@ -37,6 +55,12 @@ pub(crate) fn describe(record: &RunRecord, unserved: bool) -> String {
             WaitOn::Child(child) => {
                 let child = record.children.iter().find(|record| record.ordinal == *child);
                 child.map_or("a child".to_owned(), |child| match child.run {
+                    Some(run) if unserved_children.contains(&run) => {
+                        format!(
+                            "child `{0}`, and that for a worker that serves {0}: add it to the environment",
+                            child.workflow
+                        )
+                    }
                     Some(run) => format!("child `{}` ({run})", child.workflow),
                     None => format!("child `{}`", child.workflow),
                 })

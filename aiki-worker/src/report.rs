@@ -39,7 +39,7 @@ impl fmt::Display for StopReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} stopped: {} of {} claimed runs completed, {} finished while stopping",
+            "{} stopped: {} runs completed in {} claims, {} finished while stopping",
             self.worker, self.totals.completed, self.totals.claimed, self.finished
         )?;
         list(f, "handed back", &self.handed_back)?;

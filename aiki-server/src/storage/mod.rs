@@ -2,6 +2,8 @@
 //! questions that need an index. It decides nothing.
 
 mod error;
+#[cfg(test)]
+mod fence;
 pub(crate) mod kept;
 mod listing;
 pub(crate) mod memory;

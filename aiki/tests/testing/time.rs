@@ -153,6 +153,28 @@ async fn a_run_that_never_ends_fails_with_what_it_waits_for() {
 }
 
 #[tokio::test]
+async fn a_child_that_nobody_serves_is_named_after_a_day_unless_its_parent_can_go_on() {
+    let child = Workflow::new("forgotten").version("1", |_: Run, (): ()| async move { Ok::<_, Failure>(()) });
+    let part = child.clone();
+    let parent = Workflow::new("parent").version("1", move |run: Run, (): ()| {
+        let child = part.clone();
+        async move { Ok::<_, Failure>(child.start_child(&run, ()).wait().await?) }
+    });
+    let patient = Workflow::new("patient").version("1", move |run: Run, (): ()| {
+        let child = child.clone();
+        async move {
+            let child = child.start_child(&run, ());
+            Ok::<_, Failure>(matches!(race(child.wait(), run.sleep("patience", 2 * DAY)).await, Either::Right(_)))
+        }
+    });
+    let env = TestEnv::builder().workflows((&parent, &patient)).start().await.unwrap();
+    let text = env.run_to_end(&parent, ()).await.unwrap_err().to_string();
+    assert!(text.contains("after 1 days of virtual time"), "{text}");
+    assert!(text.contains("child `forgotten@1`, and that for a worker that serves forgotten@1"), "{text}");
+    assert!(env.run_to_end(&patient, ()).await.unwrap(), "its own time was up first");
+}
+
+#[tokio::test]
 async fn a_run_that_goes_round_in_circles_does_not_keep_its_test_for_ever() {
     let circles = Workflow::new("circles").version("1", |run: Run, n: u64| async move {
         if n == u64::MAX {
