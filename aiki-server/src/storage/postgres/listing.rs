@@ -43,6 +43,19 @@ impl Select {
         self.and(condition, Id::from(id), Type::UUID);
     }
 
+    /// By way of the workflows, of which there are few: the index of references begins with them.
+    fn reference(&mut self, id: &str) {
+        self.text("runs.reference_id =", id);
+        let place = self.values.len();
+        let _ = write!(
+            self.conditions,
+            " AND ARRAY[runs.namespace, runs.source, runs.name, runs.version_id, runs.reference_id] IN (
+                 SELECT ARRAY[w.namespace, w.source, w.name, w.version_id, ${place}]
+                 FROM workflows w WHERE w.namespace = $1
+             )"
+        );
+    }
+
     async fn ask(&self, session: &super::link::Session, sql: &str) -> Result<Vec<Row>, Error> {
         let values: Vec<(&(dyn ToSql + Sync), Type)> =
             self.values.iter().map(|(value, of)| (&**value as _, of.clone())).collect();
@@ -60,7 +73,7 @@ fn select(namespace: &Name, filter: &RunFilter) -> Select {
         workflow.version.iter().for_each(|version| select.text("runs.version_id =", version.as_str()));
     }
     filter.id.iter().for_each(|id| select.id("runs.id =", *id));
-    filter.reference_id.iter().for_each(|id| select.text("runs.reference_id =", id));
+    filter.reference_id.iter().for_each(|id| select.reference(id));
     filter.schedule.iter().for_each(|schedule| select.and("runs.schedule =", Id::from(*schedule), Type::UUID));
     filter.parent.iter().for_each(|parent| select.id("runs.parent =", *parent));
     let (from, until) = filter.id_range();

@@ -48,8 +48,8 @@ async fn by_reference(session: &mut Session, keys: &[ReferenceKey]) -> Result<Ve
             "SELECT k.place, r.id
              FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) WITH ORDINALITY
                   AS k (namespace, source, name, version_id, reference_id, place)
-             JOIN runs r ON r.namespace = k.namespace AND r.source = k.source AND r.name = k.name
-                  AND r.version_id = k.version_id AND r.reference_id = k.reference_id
+             JOIN runs r ON ARRAY[r.namespace, r.source, r.name, r.version_id, r.reference_id]
+                  = ARRAY[k.namespace, k.source, k.name, k.version_id, k.reference_id]
              WHERE r.reference_id IS NOT NULL",
         )
         .await?;

@@ -37,7 +37,8 @@ const MIGRATIONS: &[&str] = &["
         head text NOT NULL,                         -- JSON
         tail text NOT NULL                          -- the history behind its pages, one JSON entry per line
     ) WITH (fillfactor = 70, toast_tuple_target = 8160, autovacuum_vacuum_scale_factor = 0.05);
-    CREATE UNIQUE INDEX runs_reference ON runs (namespace, source, name, version_id, reference_id)
+    -- One value: no index that has some of these columns can serve in its place while a new database knows nothing.
+    CREATE UNIQUE INDEX runs_reference ON runs ((ARRAY[namespace, source, name, version_id, reference_id]))
         WHERE reference_id IS NOT NULL;
     CREATE INDEX runs_due ON runs (due_at, id) WHERE due_at IS NOT NULL;
     CREATE INDEX runs_ready ON runs (namespace, source, name, version_id, pool, rank, id) WHERE rank IS NOT NULL;

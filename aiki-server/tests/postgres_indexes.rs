@@ -1,0 +1,68 @@
+//! The ways of the server's questions in a database that has no statistics yet.
+#![cfg(feature = "postgres")]
+#![allow(clippy::unwrap_used, reason = "for tests")]
+
+mod support;
+
+use std::time::Duration;
+
+use aiki_conformance::server::{create_as, request};
+use aiki_core::Client;
+use aiki_core::listing::RunFilter;
+use aiki_core::run::{ConflictPolicy, Reference};
+use aiki_core::run::plan::CreateRun;
+use support::on;
+use test_postgres::Schema;
+use tokio::time::{sleep, timeout};
+
+const RUNS: i64 = 50;
+/// Far longer than anything takes here.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn create(client: &Client, name: &str) {
+    let mut asked: CreateRun = request("1");
+    asked.reference = Some(Reference { id: name.to_owned(), conflict_policy: ConflictPolicy::default() });
+    create_as(client, asked).await;
+}
+
+/// How often an index was used, and how many rows were read by way of it.
+async fn used(looking: &tokio_postgres::Client, index: &str) -> (i64, i64) {
+    let select = "SELECT idx_scan, idx_tup_fetch FROM pg_stat_user_indexes
+                  WHERE schemaname = current_schema() AND indexrelname = $1";
+    let row = looking.query_one(select, &[&index]).await.unwrap();
+    (row.get(0), row.get(1))
+}
+
+#[tokio::test]
+async fn a_reference_is_found_by_its_own_index_though_the_table_was_empty_when_the_way_was_chosen() {
+    let schema = Schema::fresh().await;
+    let server = on(&schema).start().await.unwrap();
+    let (client, looking) = (server.client(), schema.connect().await);
+    looking.batch_execute("ALTER TABLE runs SET (autovacuum_enabled = off)").await.unwrap();
+    for run in 0..RUNS {
+        create(&client, &format!("run-{run}")).await;
+    }
+    for run in 0..RUNS {
+        let filter = RunFilter { reference_id: Some(format!("run-{run}")), ..RunFilter::default() };
+        let mut list = client.list_runs(filter);
+        assert!(list.next().await.unwrap().is_some(), "run-{run}");
+    }
+    // A session tells its figures with what it does a second later.
+    let told = async {
+        for more in 0.. {
+            create(&client, &format!("more-{more}")).await;
+            create(&client, "run-0").await;
+            let filter = RunFilter { reference_id: Some("run-0".into()), ..RunFilter::default() };
+            client.list_runs(filter).count().await.unwrap();
+            if used(&looking, "runs_reference").await.0 >= 2 * RUNS {
+                return;
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let in_time = timeout(PATIENCE, told).await;
+    for other in ["runs_status", "runs_workflow"] {
+        assert_eq!(used(&looking, other).await.1, 0, "rows were read by way of {other}");
+    }
+    assert!(in_time.is_ok(), "runs_reference was used {} times", used(&looking, "runs_reference").await.0);
+}
