@@ -18,6 +18,7 @@ use crate::announcer::Announcer;
 use crate::effects::Effects;
 use crate::lane::{Lane, LaneHandle};
 use crate::orphans;
+use crate::presence::{self, Presences};
 use crate::readers::Readers;
 use crate::retention::Retention;
 use crate::server::{Inner, Server};
@@ -55,6 +56,7 @@ pub struct ServerBuilder {
     #[cfg(feature = "http")]
     plain_lease: Duration,
     look_every: Duration,
+    disconnect_grace: Duration,
     #[cfg(feature = "sqlite")]
     in_line: bool,
 }
@@ -72,6 +74,7 @@ impl ServerBuilder {
             #[cfg(feature = "http")]
             plain_lease: PLAIN_LEASE,
             look_every: LOOK_EVERY,
+            disconnect_grace: presence::GRACE,
             #[cfg(feature = "sqlite")]
             in_line: false,
         }
@@ -195,6 +198,16 @@ impl ServerBuilder {
         self
     }
 
+    /// How long a worker whose connection broke has to come back before its runs are given to others: whoever dies
+    /// breaks its connections at once, so nobody has to wait for its leases. 400 ms unless given; zero means that leases
+    /// alone decide. A worker that lives behind a line that broke loses its claims like one whose leases lapsed. When
+    /// the connections of all of several workers break at the same moment, leases decide.
+    #[cfg(feature = "http")]
+    pub fn disconnect_grace(mut self, grace: Duration) -> Self {
+        self.disconnect_grace = grace;
+        self
+    }
+
     /// Forgets runs so long after they have ended, with their histories. For ever unless given.
     ///
     /// A child stays for as long as its parent goes on. The reference id of a forgotten run is free: a start under it
@@ -268,6 +281,10 @@ impl ServerBuilder {
                 (LaneHandle::on_thread(lane).map_err(ServerStartError::Thread)?, Readers::Pool(Arc::new(pool)))
             }
         };
+        #[cfg(feature = "postgres")]
+        let (presences, questions) = Presences::for_store(self.disconnect_grace, shared);
+        #[cfg(not(feature = "postgres"))]
+        let presences = Presences::new(self.disconnect_grace);
         // From here on the parts have an owner that stops them when this future is dropped.
         let inner = Inner {
             lane,
@@ -277,6 +294,7 @@ impl ServerBuilder {
             seekers: Arc::clone(&effects.seekers),
             watchers: Arc::clone(&effects.watchers),
             workers: Arc::clone(&effects.workers),
+            presences: Arc::new(presences),
             announcer: effects.announcer.clone(),
             payload_limit: self.payload_limit,
             history_limit: self.history_limit,
@@ -310,6 +328,8 @@ impl ServerBuilder {
                 readers: readers.clone(),
                 watchers: Arc::clone(&effects.watchers),
                 workers: Arc::clone(&effects.workers),
+                presences: Arc::clone(&inner.presences),
+                questions,
                 timer: Arc::clone(&effects.timer),
             };
             // From the first request on it hears of the others.

@@ -52,6 +52,8 @@ mod panic;
 mod peers;
 #[cfg(feature = "http")]
 mod plain_client;
+#[cfg_attr(not(feature = "http"), allow(dead_code, reason = "workers are heard of over HTTP"))]
+mod presence;
 #[cfg(feature = "program")]
 pub mod program;
 mod readers;

@@ -33,6 +33,10 @@ pub(crate) struct Notice {
     pub(crate) from: u64,
     pub(crate) ended: Vec<RunId>,
     pub(crate) news: Vec<(WorkerMark, RunId)>,
+    /// Workers whose connection to that server broke: are they here?
+    pub(crate) sought: Vec<WorkerMark>,
+    /// Workers that are on the line there.
+    pub(crate) present: Vec<WorkerMark>,
     /// More happened than is said.
     pub(crate) look_again: bool,
 }
@@ -60,12 +64,34 @@ pub(crate) fn write<'a>(from: u64, changes: impl Iterator<Item = Change<'a>>) ->
     (text.len() > begin).then_some(text)
 }
 
+/// Asks whether another server hears a worker.
+pub(crate) fn seek(from: u64, WorkerMark(mark): WorkerMark) -> String {
+    format!("{from:x} s{mark:x}")
+}
+
+/// Says that it does.
+pub(crate) fn present(from: u64, WorkerMark(mark): WorkerMark) -> String {
+    format!("{from:x} p{mark:x}")
+}
+
 /// Reads a notice. What is not understood means to look again.
 pub(crate) fn read(text: &str) -> Notice {
     let mut words = text.split(' ');
     let from = words.next().and_then(|word| u64::from_str_radix(word, 16).ok());
     let mut notice = Notice { from: from.unwrap_or_default(), look_again: from.is_none(), ..Notice::default() };
     for word in words {
+        let mark = || u64::from_str_radix(word.get(1..)?, 16).ok().map(WorkerMark);
+        match (word.get(..1), mark()) {
+            (Some("s"), Some(mark)) => {
+                notice.sought.push(mark);
+                continue;
+            }
+            (Some("p"), Some(mark)) => {
+                notice.present.push(mark);
+                continue;
+            }
+            _ => {}
+        }
         let understood = match (word.get(..1), word.get(1..27).map(str::parse::<RunId>), word.get(27..)) {
             (Some("e"), Some(Ok(run)), Some("")) => {
                 notice.ended.push(run);
@@ -116,7 +142,7 @@ mod tests {
         cancel(&mut run, None, now, &mut Vec::new()).unwrap();
         let text = write(0xAB, std::iter::once(Change { before: Some(&before), head: &run })).unwrap();
         let mark = WorkerMark::of(&Name::new("default"), &worker);
-        let expected = Notice { from: 0xAB, ended: vec![run.id], news: vec![(mark, run.id)], look_again: false };
+        let expected = Notice { from: 0xAB, ended: vec![run.id], news: vec![(mark, run.id)], ..Notice::default() };
         assert_eq!(read(&text), expected);
     }
 
@@ -139,8 +165,15 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_is_sought_and_found() {
+        let mark = WorkerMark::of(&Name::new("n"), &Name::new("w"));
+        assert_eq!(read(&seek(7, mark)), Notice { from: 7, sought: vec![mark], ..Notice::default() });
+        assert_eq!(read(&present(7, mark)), Notice { from: 7, present: vec![mark], ..Notice::default() });
+    }
+
+    #[test]
     fn a_notice_of_another_version_says_to_look_again() {
-        for text in ["", "zz", "1 x", "1 e123", "1 n01KAZZZZZZZZZZZZZZZZZZZZZZzz", "1 *"] {
+        for text in ["", "zz", "1 x", "1 e123", "1 n01KAZZZZZZZZZZZZZZZZZZZZZZzz", "1 szz", "1 *"] {
             assert!(read(text).look_again, "{text}");
         }
     }

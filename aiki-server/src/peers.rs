@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aiki_core::{Clock, RunId};
+use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
 use crate::notice::{self, Notice};
+use crate::presence::{Presences, Question};
 use crate::readers::Readers;
 use crate::storage::StorageError;
 use crate::storage::postgres::{PeerLink, PeerSession};
@@ -33,12 +35,15 @@ pub(crate) struct Peers {
     pub(crate) readers: Readers,
     pub(crate) watchers: Arc<Watchers>,
     pub(crate) workers: Arc<Workers>,
+    pub(crate) presences: Arc<Presences>,
+    /// Which workers the others are to be asked for.
+    pub(crate) questions: mpsc::Receiver<Question>,
     pub(crate) timer: Arc<Timer>,
 }
 
 impl Peers {
     /// Runs for as long as the server does.
-    pub(crate) async fn run(self, link: PeerLink, first: Option<PeerSession>) {
+    pub(crate) async fn run(mut self, link: PeerLink, first: Option<PeerSession>) {
         let (mut pause, mut session) = (FIRST_PAUSE, first);
         loop {
             let connected = match session.take() {
@@ -59,7 +64,7 @@ impl Peers {
     }
 
     /// Listens until the connection is lost.
-    async fn serve(&self, mut session: PeerSession) -> StorageError {
+    async fn serve(&mut self, mut session: PeerSession) -> StorageError {
         // What was said before is over.
         if let Err(error) = self.look_again().await {
             return error;
@@ -70,9 +75,17 @@ impl Peers {
         loop {
             let done = tokio::select! {
                 notice = session.notice() => match notice {
-                    Some(text) => self.hear(notice::read(&text)).await,
+                    Some(text) => self.hear(&session, notice::read(&text)).await,
                     None => return StorageError::Unreachable("the connection was lost".into()),
                 },
+                Some((worker, sent)) = self.questions.recv() => {
+                    let said = session.say(&notice::seek(self.id, worker)).await;
+                    if said.is_ok() {
+                        // Whoever asked may have gone.
+                        let _ = sent.send(());
+                    }
+                    said
+                }
                 _ = exchange.tick() => {
                     exchanges = exchanges.wrapping_add(1);
                     self.exchange(&session, exchanges.is_multiple_of(TIDY_EVERY)).await
@@ -84,9 +97,13 @@ impl Peers {
         }
     }
 
-    async fn hear(&self, notice: Notice) -> Result<(), StorageError> {
+    async fn hear(&self, session: &PeerSession, notice: Notice) -> Result<(), StorageError> {
         if notice.from == self.id {
             return Ok(());
+        }
+        notice.present.into_iter().for_each(|worker| self.presences.is_elsewhere(worker));
+        for worker in notice.sought.into_iter().filter(|worker| self.presences.is_here(*worker)) {
+            session.say(&notice::present(self.id, worker)).await?;
         }
         for (worker, run) in notice.news {
             self.workers.tell_marked(worker, run);

@@ -12,6 +12,7 @@ use crate::builder::ServerBuilder;
 use crate::health::ServerHealth;
 use crate::lane::LaneHandle;
 use crate::local_client::LocalClient;
+use crate::presence::Presences;
 use crate::readers::Readers;
 use crate::retention::Retention;
 use crate::seekers::Seekers;
@@ -31,6 +32,7 @@ pub(crate) struct Inner {
     pub(crate) seekers: Arc<Seekers>,
     pub(crate) watchers: Arc<Watchers>,
     pub(crate) workers: Arc<Workers>,
+    pub(crate) presences: Arc<Presences>,
     pub(crate) announcer: Option<Arc<Announcer>>,
     pub(crate) payload_limit: usize,
     pub(crate) history_limit: u32,
@@ -55,6 +57,11 @@ impl Inner {
     pub(crate) async fn draining(&self) {
         // As above.
         let _ = self.draining.subscribe().wait_for(|draining| *draining).await;
+    }
+
+    /// Whether the server was closed, or is about to stop.
+    pub(crate) fn is_ending(&self) -> bool {
+        *self.closed.borrow() || *self.draining.borrow()
     }
 
     /// Stops this task with the server.

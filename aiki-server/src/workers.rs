@@ -200,6 +200,13 @@ impl Workers {
         }
     }
 
+    /// What a worker holds, on a store that nobody shares.
+    pub(crate) fn held_by(&self, namespace: &Name, worker: &Name) -> Vec<RunId> {
+        let known = self.known();
+        let worker = known.get(&(namespace.clone(), worker.clone()));
+        worker.map(|worker| worker.holds.keys().copied().collect()).unwrap_or_default()
+    }
+
     /// The namespaces of workers that wait for news.
     pub(crate) fn listening(&self) -> BTreeSet<Name> {
         let known = self.known();

@@ -180,6 +180,68 @@ async fn replaced_when_killed(rig: &Rig) {
     assert!((1..=4).contains(&extra), "{extra} tasks were begun twice; {before} attempts, 4 of them cut short");
 }
 
+/// So long a lease that nobody could go on in time if its end had to be waited for.
+const LONG_LEASE: [&str; 2] = ["--lease-ms", "120000"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_worker_is_noticed_by_its_broken_connection_long_before_its_lease_ends() {
+    let rig = Rig::start().await;
+    let doomed = rig.worker("doomed", &LONG_LEASE);
+    let chains = [0, 1, 2].map(|number| Chain { number, tasks: 6, task_ms: 250 });
+    let mut runs = Vec::new();
+    for chain in chains {
+        runs.push((rig.run(chain).await, chain));
+    }
+    rig.attempted(doomed.id(), 6).await;
+    let survivor = rig.worker("survivor", &LONG_LEASE);
+    let death = now_ms();
+    doomed.kill();
+    for (run, chain) in &runs {
+        rig.completes(run, *chain).await;
+    }
+    println!("taken over {} ms after the death", taken_over_after(&rig.attempts_of(survivor.id()), death));
+    assert!((1..=3).contains(&rig.once_and_not_again(&runs).await), "only what was cut short is begun twice");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_only_worker_that_is_killed_goes_on_when_it_is_started_again() {
+    let rig = Rig::start().await;
+    let doomed = rig.worker("only", &LONG_LEASE);
+    let chain = Chain { number: 0, tasks: 5, task_ms: 200 };
+    let run = rig.run(chain).await;
+    rig.attempted(doomed.id(), 2).await;
+    doomed.kill();
+    let _again = rig.worker("only", &LONG_LEASE);
+    rig.completes(&run, chain).await;
+    assert_eq!(rig.once_and_not_again(&[(run, chain)]).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_line_that_breaks_for_a_moment_costs_a_worker_no_run() {
+    let rig = Rig::start().await;
+    let proxy = Proxy::to(rig.port).await;
+    let worker = rig.worker_at(proxy.port(), "shaken", &LONG_LEASE);
+    // Somebody who would take over, and whose own line stands.
+    let other = rig.worker("other", &["--lease-ms", "120000", "--slots", "1"]);
+    let blocker = Chain { number: 9, tasks: 1, task_ms: 2_000 };
+    let mut runs = vec![(rig.run(blocker).await, blocker)];
+    for number in 0..4 {
+        let chain = Chain { number, tasks: 8, task_ms: 300 };
+        runs.push((rig.run(chain).await, chain));
+    }
+    rig.attempted(worker.id(), 2).await;
+    for _ in 0..4 {
+        proxy.set(Mode::Cut);
+        proxy.set(Mode::Pass);
+        sleep(Duration::from_millis(600)).await;
+    }
+    for (run, chain) in &runs {
+        rig.completes(run, *chain).await;
+    }
+    assert!(!rig.attempts_of(worker.id()).is_empty() && !rig.attempts_of(other.id()).is_empty());
+    assert_eq!(rig.once_and_not_again(&runs).await, 0, "no task is begun twice");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_frozen_for_longer_than_its_lease_writes_nothing_afterwards() {
     let rig = Rig::start().await;

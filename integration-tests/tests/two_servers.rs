@@ -12,7 +12,7 @@ use aiki::{ClientConfig, Schedule, ScheduleHandle};
 use integration_tests::chain::{self, Chain, Chains, Ledgers};
 use integration_tests::evidence::once_and_not_again;
 use integration_tests::program::Program;
-use integration_tests::redis::{self, RedisServer};
+use integration_tests::redis::{self, Mode, Proxy, RedisServer};
 use integration_tests::worker_process::WorkerProcess;
 use tempfile::TempDir;
 use test_postgres::PostgresServer;
@@ -59,18 +59,40 @@ impl Rig {
         Self { postgres, redis: RedisServer::start().await, directory, ledgers, workflow: chain::define(None) }
     }
 
+    fn server(&self) -> Program {
+        Program::start(SERVER, &["--database", &self.postgres.url(), "--redis", &self.redis.url()])
+    }
+
+    fn worker(&self, url: &str, name: &str, lease: Duration) -> WorkerProcess {
+        let (redis, ledger) = (self.redis.url(), self.directory.path().to_str().expect("text"));
+        let lease = lease.as_millis().to_string();
+        let arguments = ["--url", url, "--id", name, "--ledger", ledger, "--redis", &redis, "--lease-ms", &lease];
+        WorkerProcess::start(WORKER, &arguments)
+    }
+
+    fn attempts_of(&self, worker: &WorkerProcess) -> usize {
+        let attempts = self.ledgers.begun.attempts().expect("the ledger");
+        attempts.into_iter().filter(|attempt| attempt.process == worker.id()).count()
+    }
+
+    /// Waits until a worker has begun so many tasks.
+    async fn attempted(&self, worker: &WorkerProcess, count: usize) {
+        let working = async {
+            while self.attempts_of(worker) < count {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(PATIENCE, working).await.expect("the worker works");
+    }
+
     async fn side(&self, name: &str) -> Side {
-        let redis = self.redis.url();
-        let server = Program::start(SERVER, &["--database", &self.postgres.url(), "--redis", &redis]);
+        let server = self.server();
         let url = format!("http://{}", server.address());
-        let ledger = self.directory.path().to_str().expect("text");
-        let lease = LEASE.as_millis().to_string();
-        let arguments = ["--url", &url, "--id", name, "--ledger", ledger, "--redis", &redis, "--lease-ms", &lease];
         let mut config = ClientConfig::new(url.clone());
         config.request_timeout = Duration::from_secs(1);
         config.retry_for = FROZEN * 2;
         let client = aiki::connect(config).await.expect("a client");
-        Side { worker: WorkerProcess::start(WORKER, &arguments), server, client }
+        Side { worker: self.worker(&url, name, LEASE), server, client }
     }
 
     async fn run(&self, client: &Client, chain: Chain) -> Started {
@@ -178,16 +200,8 @@ async fn a_server_frozen_for_a_minute_writes_nothing_late_and_nothing_happens_tw
     }
     let occurring = Chain { number: 1_000, tasks: 1, task_ms: 50 };
     let schedule = Schedule::every(EVERY).activate(&late.client, &rig.workflow, occurring).await.expect("a schedule");
-    let attempts_of = |worker: &WorkerProcess| {
-        let attempts = rig.ledgers.begun.attempts().expect("the ledger");
-        attempts.into_iter().filter(|attempt| attempt.process == worker.id()).count()
-    };
-    let both_work = async {
-        while attempts_of(&late.worker) < 4 || attempts_of(&other.worker) < 4 {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(PATIENCE, both_work).await.expect("both workers work");
+    rig.attempted(&late.worker, 4).await;
+    rig.attempted(&other.worker, 4).await;
 
     late.server.signal("-STOP");
     let since = Instant::now();
@@ -239,4 +253,36 @@ async fn a_server_frozen_for_a_minute_writes_nothing_late_and_nothing_happens_tw
     // It is of use again.
     drop(other);
     complete(&[rig.run(&late.client, next(2, 50)).await]).await;
+}
+
+/// So long a lease that nobody could go on in time if its end had to be waited for.
+const LONG_LEASE: Duration = Duration::from_secs(120);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_whose_line_leads_to_another_server_now_keeps_its_runs_and_one_that_is_killed_does_not() {
+    let rig = Rig::start().await;
+    let (one, two) = (rig.server(), rig.server());
+    let proxy = Proxy::to(one.address().port()).await;
+    let moved = rig.worker(&format!("http://127.0.0.1:{}", proxy.port()), "moved", LONG_LEASE);
+    let client = aiki::connect(ClientConfig::new(format!("http://{}", one.address()))).await.expect("a client");
+    let mut runs = Vec::new();
+    for number in 0..3 {
+        runs.push(rig.run(&client, Chain { number, tasks: 20, task_ms: 250 }).await);
+    }
+    rig.attempted(&moved, 3).await;
+    // It would take over whatever is taken back.
+    let other = rig.worker(&format!("http://{}", one.address()), "other", LONG_LEASE);
+    proxy.aim(two.address().port());
+    proxy.set(Mode::Cut);
+    proxy.set(Mode::Pass);
+    rig.attempted(&moved, 20).await;
+    let attempts = rig.ledgers.begun.attempts().expect("the ledger");
+    let tasks: BTreeSet<_> = attempts.iter().map(|attempt| &attempt.task).collect();
+    assert_eq!((rig.attempts_of(&other), attempts.len()), (0, tasks.len()), "nothing was taken from it");
+
+    moved.kill();
+    complete(&runs).await;
+    assert!(rig.attempts_of(&other) > 0, "it went on with what the other had");
+    let again = once_and_not_again(&runs, &rig.ledgers.begun).await;
+    assert!((1..=3).contains(&again), "only what was cut short is begun twice: {again}");
 }

@@ -171,6 +171,8 @@ impl House {
         let (world, process, stopped) = (Arc::clone(&self.world), Arc::clone(&node.process), Arc::clone(&slot.stopped));
         node.spawn(async move {
             worker.stop().await;
+            // Who died meanwhile drops what it held, and tells nobody that it has stopped.
+            process.alive().await;
             world.note(What::Stopped { worker: process.name() });
             stopped.store(true, Ordering::SeqCst);
         });

@@ -19,6 +19,7 @@ mod retire;
 mod schedule_activate;
 mod schedule_fire;
 mod schedule_status;
+mod take_back;
 
 use aiki_core::{RunId, ServerError};
 
@@ -42,6 +43,7 @@ pub(crate) use retire::Retire;
 pub(crate) use schedule_activate::ActivateScheduleOp;
 pub(crate) use schedule_fire::FireSchedules;
 pub(crate) use schedule_status::SetScheduleStatus;
+pub(crate) use take_back::TakeBack;
 
 /// The answer for one run of several, `None` when this run cannot be read: the others go on without it.
 /// Only what is wrong with the store itself is an error.

@@ -114,6 +114,10 @@ pub(crate) struct ServeFlags {
     /// AIKI_LOG_LEVEL] [default: info]
     #[arg(long, value_name = "LEVEL")]
     pub(crate) log_level: Option<String>,
+    /// How long a worker whose connection broke may take to come back before its runs are given to others; 0s: leases
+    /// alone decide [env: AIKI_DISCONNECT_GRACE] [default: 400ms]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) disconnect_grace: Option<String>,
     /// After SIGTERM or SIGINT, how long requests may take to end [env: AIKI_DRAIN_TIME] [default: 20s]
     #[arg(long, value_name = "TIME")]
     pub(crate) drain_time: Option<String>,

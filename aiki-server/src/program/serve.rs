@@ -44,6 +44,7 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     if let Some(redis) = &redis {
         builder = builder.publisher(Arc::new(redis.clone()));
     }
+    builder = builder.disconnect_grace(settings.disconnect_grace.0);
     if let Some(keep) = settings.retention {
         builder = builder.retention(keep.0);
     }

@@ -23,6 +23,7 @@ pub(crate) const NAMES: &[&str] = &[
     "body_limit",
     "cors_origin",
     "database",
+    "disconnect_grace",
     "drain_time",
     "history_limit",
     "listen",
@@ -63,6 +64,8 @@ pub(crate) struct Settings {
     #[serde(deserialize_with = "from_text")]
     pub(crate) log_level: String,
     #[serde(deserialize_with = "from_text")]
+    pub(crate) disconnect_grace: Span,
+    #[serde(deserialize_with = "from_text")]
     pub(crate) drain_time: Span,
 }
 
@@ -81,6 +84,7 @@ impl Default for Settings {
             cors_origin: Origins(vec!["http://localhost:9851".into()]),
             log_format: LogFormat::Text,
             log_level: "info".into(),
+            disconnect_grace: Span(std::time::Duration::from_millis(400)),
             drain_time: Span(std::time::Duration::from_secs(20)),
         }
     }
@@ -172,6 +176,7 @@ fn flags_of(flags: &ServeFlags) -> Texts {
     texts.set("cors_origin", Some(flags.cors_origin.join(",")).filter(|_| !flags.cors_origin.is_empty()));
     texts.set("log_format", flags.log_format.clone());
     texts.set("log_level", flags.log_level.clone());
+    texts.set("disconnect_grace", flags.disconnect_grace.clone());
     texts.set("drain_time", flags.drain_time.clone());
     texts
 }
@@ -288,6 +293,7 @@ impl Settings {
             max_connections = self.max_connections,
             cors_origin = self.cors_origin.0.join(","),
             log_level = self.log_level,
+            disconnect_grace = %self.disconnect_grace,
             drain_time = %self.drain_time,
             "the configuration in force"
         );

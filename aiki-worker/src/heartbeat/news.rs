@@ -16,8 +16,9 @@ use crate::worker::Shared;
 const LONG_POLL: Duration = Duration::from_secs(20);
 /// What is served is told again after this time.
 const TELL_EVERY: Duration = Duration::from_secs(30);
-/// Pause after a failure; doubles up to [`LONGEST_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// Pause after a failure; doubles up to [`LONGEST_PAUSE`]. Short, because this is how the server sees that a worker
+/// whose connection broke is still there.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 pub(super) async fn keep(shared: &Shared) -> Infallible {

@@ -99,6 +99,17 @@ pub fn orphan(head: &mut RunHead, now: Timestamp, entries: &mut Vec<HistoryEntry
     orphaned
 }
 
+/// Plans what happens to a run whose worker is gone, as far as the server can tell: it is ready for another one. Answers
+/// whether it was that worker's. When the worker lives all the same, its claim has ended like one that lapsed.
+pub fn take_back(head: &mut RunHead, worker: &Name, now: Timestamp, entries: &mut Vec<HistoryEntry>) -> bool {
+    let held =
+        matches!(head.state, RunState::Running) && head.lease.as_ref().is_some_and(|lease| lease.owner == *worker);
+    if held {
+        recover(head, now, entries);
+    }
+    held
+}
+
 /// Whether a worker's claim stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseDecision {

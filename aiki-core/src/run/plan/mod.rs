@@ -17,7 +17,7 @@ mod timer;
 pub use child::{
     ChildDecision, MAX_DEPTH, MAX_LISTENERS, adopt, child_request, crowded, is_crowded, judge_depth, listen, own_child,
 };
-pub use claim::{ClaimDecision, LeaseDecision, POISON_LIMIT, claim, is_offered, orphan, refresh, release};
+pub use claim::{ClaimDecision, LeaseDecision, POISON_LIMIT, claim, is_offered, orphan, refresh, release, take_back};
 pub use control::{RunCommand, SetTaskError, TaskTarget, cancel, command, hold_back, let_in, set_task_result};
 pub use create::{CreateRun, Deadline, ReferenceDecision, create, judge_reference};
 pub use report::{HISTORY_LIMIT_EXCEEDED, ReportContext, ReportError, report};

@@ -6,6 +6,8 @@ use aiki_wire::native::{self, Negotiated};
 
 use super::server;
 use crate::local_client::LocalClient;
+use crate::presence::Visit;
+use crate::validate;
 
 pub(super) async fn negotiate(client: LocalClient, call: native::Negotiate) -> Result<Negotiated, ServerError> {
     if !call.versions.contains(&native::VERSION) {
@@ -25,7 +27,11 @@ pub(super) async fn negotiate(client: LocalClient, call: native::Negotiate) -> R
 }
 
 pub(super) async fn await_news(client: LocalClient, call: native::AwaitNews) -> Result<Vec<RunId>, ServerError> {
-    server(&client).await_news(&call.worker, call.timeout.min(native::MAX_WAIT)).await
+    validate::worker(&call.worker)?;
+    let visit = Visit::begin(&client.server, &client.namespace, &call.worker);
+    let news = server(&client).await_news(&call.worker, call.timeout.min(native::MAX_WAIT)).await;
+    visit.answered();
+    news
 }
 
 pub(super) async fn announce(client: LocalClient, call: native::AnnounceWorker) -> Result<(), ServerError> {

@@ -43,15 +43,17 @@ impl Select {
         self.and(condition, Id::from(id), Type::UUID);
     }
 
-    /// By way of the workflows, of which there are few: the index of references begins with them.
-    fn reference(&mut self, id: &str) {
-        self.text("runs.reference_id =", id);
-        let place = self.values.len();
+    /// By way of the workflows, of which there are few: the index of references begins with them. The namespace is not
+    /// said once more, or indexes that begin with it would look as good to a database that knows nothing of its rows.
+    fn reference(&mut self, namespace: &Name, id: &str) {
+        let namespace = self.value(namespace.as_str().to_owned(), Type::TEXT);
+        let id = self.value(id.to_owned(), Type::TEXT);
         let _ = write!(
             self.conditions,
-            " AND ARRAY[runs.namespace, runs.source, runs.name, runs.version_id, runs.reference_id] IN (
-                 SELECT ARRAY[w.namespace, w.source, w.name, w.version_id, ${place}]
-                 FROM workflows w WHERE w.namespace = $1
+            "runs.reference_id IS NOT NULL
+             AND ARRAY[runs.namespace, runs.source, runs.name, runs.version_id, runs.reference_id] IN (
+                 SELECT ARRAY[w.namespace, w.source, w.name, w.version_id, ${id}]
+                 FROM workflows w WHERE w.namespace = ${namespace}
              )"
         );
     }
@@ -66,14 +68,16 @@ impl Select {
 /// Everything that a filter says, except for the statuses.
 fn select(namespace: &Name, filter: &RunFilter) -> Select {
     let mut select = Select { conditions: String::new(), values: Vec::new() };
-    select.text("runs.namespace =", namespace.as_str());
+    match &filter.reference_id {
+        Some(id) => select.reference(namespace, id),
+        None => select.text("runs.namespace =", namespace.as_str()),
+    }
     if let Some(workflow) = &filter.workflow {
         select.text("runs.source =", workflow.source.as_str());
         select.text("runs.name =", workflow.name.as_str());
         workflow.version.iter().for_each(|version| select.text("runs.version_id =", version.as_str()));
     }
     filter.id.iter().for_each(|id| select.id("runs.id =", *id));
-    filter.reference_id.iter().for_each(|id| select.reference(id));
     filter.schedule.iter().for_each(|schedule| select.and("runs.schedule =", Id::from(*schedule), Type::UUID));
     filter.parent.iter().for_each(|parent| select.id("runs.parent =", *parent));
     let (from, until) = filter.id_range();

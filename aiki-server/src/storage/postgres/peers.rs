@@ -29,6 +29,7 @@ pub(crate) struct PeerLink {
 /// A connection on which notices come.
 pub(crate) struct PeerSession {
     client: Client,
+    schema: String,
     notices: Receiver<String>,
 }
 
@@ -48,7 +49,7 @@ impl PeerLink {
             };
             set_up(&client, &self.target).await?;
             client.batch_execute(&format!("LISTEN \"aiki:{}\"", self.target.schema)).await?;
-            Ok(PeerSession { client, notices })
+            Ok(PeerSession { client, schema: self.target.schema.clone(), notices })
         };
         match tokio::time::timeout(CONNECT_LIMIT, connecting).await {
             Ok(connected) => connected.map_err(|error: Error| error.into()),
@@ -107,6 +108,12 @@ impl PeerSession {
         let said = |worker: &&KnownWorker| worker.serves.as_ref().map(|(_, at)| to_column(at.as_millis()));
         let said: Vec<Option<i64>> = workers.iter().map(said).collect();
         within(self.client.execute(UPSERT, &[&namespaces, &names, &seen, &serves, &said])).await.map(drop)
+    }
+
+    /// Tells the other servers something.
+    pub(crate) async fn say(&self, notice: &str) -> Result<(), StorageError> {
+        let channel = format!("aiki:{}", self.schema);
+        within(self.client.execute("SELECT pg_notify($1, $2)", &[&channel, &notice])).await.map(drop)
     }
 
     /// The workers that were heard of since `since`, at most `limit`, the latest first.
