@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use aiki_conformance::server::{create_as, request};
 use aiki_core::Client;
-use aiki_core::listing::RunFilter;
+use aiki_core::listing::{RunFilter, WorkflowFilter};
 use aiki_core::run::plan::CreateRun;
-use aiki_core::run::{ConflictPolicy, Reference};
+use aiki_core::run::{ConflictPolicy, Reference, RunStatus};
 use support::on;
 use test_postgres::Schema;
 use tokio::time::{sleep, timeout};
@@ -65,4 +65,38 @@ async fn a_reference_is_found_by_its_own_index_though_the_table_was_empty_when_t
         assert_eq!(used(&looking, other).await.1, 0, "rows were read by way of {other}");
     }
     assert!(in_time.is_ok(), "runs_reference was used {} times", used(&looking, "runs_reference").await.0);
+}
+
+#[tokio::test]
+async fn a_list_of_a_rare_status_reads_no_other_runs_though_statistics_say_that_most_have_one_status() {
+    let schema = Schema::fresh().await;
+    let server = on(&schema).start().await.unwrap();
+    let (client, looking) = (server.client(), schema.connect().await);
+    create(&client, "first").await;
+    let many = "
+        INSERT INTO runs (id, version, namespace, source, name, version_id, pool, status, pages, head, tail)
+        SELECT (lpad(to_hex(n), 12, '0') || repeat('0', 20))::uuid, 1, namespace, source, name, version_id, pool,
+               'completed', 0, repeat('x', 1000), tail
+        FROM runs, generate_series(1, 20000) AS n ORDER BY n;
+        ALTER TABLE runs SET (autovacuum_enabled = off);
+        ANALYZE runs";
+    looking.batch_execute(many).await.unwrap();
+    let stalled = RunFilter { statuses: vec![RunStatus::Stalled], ..RunFilter::default() };
+    let of_workflow = RunFilter { workflow: Some(WorkflowFilter::named("rare")), ..RunFilter::default() };
+    let before = used(&looking, "runs_pkey").await.1;
+    let told = async {
+        loop {
+            for filter in [&stalled, &of_workflow] {
+                assert!(client.list_runs(filter.clone()).next().await.unwrap().is_none());
+            }
+            if used(&looking, "runs_status").await.0 >= RUNS && used(&looking, "runs_workflow").await.0 >= RUNS {
+                return;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let in_time = timeout(PATIENCE, told).await;
+    let read = used(&looking, "runs_pkey").await.1 - before;
+    assert!(read < 1_000, "{read} rows were read in the order of their ids");
+    assert!(in_time.is_ok(), "runs_status was used {} times", used(&looking, "runs_status").await.0);
 }

@@ -54,7 +54,8 @@ pub(super) async fn set_up(client: &Client, target: &Target) -> Result<(), Error
     let settings = format!(
         "SET search_path = {}; SET lock_timeout = {}; SET statement_timeout = {};
          SET idle_in_transaction_session_timeout = {}; SET default_transaction_isolation = 'read committed';
-         SET synchronous_commit = on; SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;
+         SET synchronous_commit = on; SET enable_seqscan = off; SET enable_bitmapscan = off;
+         SET enable_hashjoin = off; SET enable_mergejoin = off;
          SET plan_cache_mode = force_generic_plan",
         target.schema,
         LOCK_LIMIT.as_millis(),

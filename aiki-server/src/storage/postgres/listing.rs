@@ -65,8 +65,8 @@ impl Select {
     }
 }
 
-/// Everything that a filter says, except for the statuses.
-fn select(namespace: &Name, filter: &RunFilter) -> Select {
+/// Everything that a filter says, except for the statuses, ids and what `way` names: that is left to [`Select::along`].
+fn select(namespace: &Name, filter: &RunFilter, way: Way) -> Select {
     let mut select = Select { conditions: String::new(), values: Vec::new() };
     match &filter.reference_id {
         Some(id) => select.reference(namespace, id),
@@ -74,15 +74,18 @@ fn select(namespace: &Name, filter: &RunFilter) -> Select {
     }
     if let Some(workflow) = &filter.workflow {
         select.text("runs.source =", workflow.source.as_str());
-        select.text("runs.name =", workflow.name.as_str());
+        if way != Way::Workflow {
+            select.text("runs.name =", workflow.name.as_str());
+        }
         workflow.version.iter().for_each(|version| select.text("runs.version_id =", version.as_str()));
     }
     filter.id.iter().for_each(|id| select.id("runs.id =", *id));
-    filter.schedule.iter().for_each(|schedule| select.and("runs.schedule =", Id::from(*schedule), Type::UUID));
-    filter.parent.iter().for_each(|parent| select.id("runs.parent =", *parent));
-    let (from, until) = filter.id_range();
-    from.iter().for_each(|from| select.id("runs.id >=", *from));
-    until.iter().for_each(|until| select.id("runs.id <", *until));
+    if way != Way::Schedule {
+        filter.schedule.iter().for_each(|schedule| select.and("runs.schedule =", Id::from(*schedule), Type::UUID));
+    }
+    if way != Way::Parent {
+        filter.parent.iter().for_each(|parent| select.id("runs.parent =", *parent));
+    }
     select
 }
 
@@ -91,37 +94,112 @@ fn statuses(filter: &RunFilter) -> Vec<&'static str> {
     RunStatus::ALL.iter().filter(asked).map(|status| status.as_str()).collect()
 }
 
-/// Whether the runs are best read off the lists of each status, merged: nothing else narrows them down.
-fn by_status(filter: &RunFilter) -> bool {
-    filter.id.is_none()
-        && filter.reference_id.is_none()
-        && filter.schedule.is_none()
-        && filter.parent.is_none()
-        && filter.workflow.is_none()
+/// The index by which runs are read in the order of their ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// There are few of them.
+    Any,
+    Schedule,
+    Parent,
+    Workflow,
+    /// Off the lists of each status, merged.
+    Status,
+}
+
+impl Way {
+    fn of(filter: &RunFilter) -> Self {
+        match filter {
+            RunFilter { id: Some(_), .. } | RunFilter { reference_id: Some(_), .. } => Way::Any,
+            RunFilter { schedule: Some(_), .. } => Way::Schedule,
+            RunFilter { parent: Some(_), .. } => Way::Parent,
+            RunFilter { workflow: Some(_), .. } => Way::Workflow,
+            _ => Way::Status,
+        }
+    }
+
+    /// The column of the index before the id.
+    fn column(self) -> Option<&'static str> {
+        match self {
+            Way::Any => None,
+            Way::Schedule => Some("runs.schedule"),
+            Way::Parent => Some("runs.parent"),
+            Way::Workflow => Some("runs.name"),
+            Way::Status => Some("runs.status"),
+        }
+    }
+}
+
+/// Ids that a page stays between, as an operator and an id.
+fn bounds(filter: &RunFilter, page: &RunPageRequest) -> Vec<(&'static str, RunId)> {
+    let (from, until) = filter.id_range();
+    let behind = match page.order {
+        RunOrder::NewestFirst => "<",
+        RunOrder::OldestFirst => ">",
+    };
+    let after = page.after.map(|after| (behind, after));
+    from.map(|from| (">=", from)).into_iter().chain(until.map(|until| ("<", until))).chain(after).collect()
+}
+
+impl Select {
+    /// Says that `column` is `value` by its bounds, together with the ids. Said with `=`, the order by id alone would do,
+    /// and statistics could make the whole table in the order of its key look like the best way to a page.
+    fn along(&mut self, column: &str, value: &str, bounds: &[(&'static str, RunId)]) {
+        for (side, closed) in [('<', "<="), ('>', ">=")] {
+            let mut bounded = false;
+            for (operator, id) in bounds.iter().filter(|(operator, _)| operator.starts_with(side)) {
+                let id = self.value(Id::from(*id), Type::UUID);
+                let _ = write!(self.conditions, " AND ({column}, runs.id) {operator} ({value}, ${id})");
+                bounded = true;
+            }
+            if !bounded {
+                let _ = write!(self.conditions, " AND {column} {closed} {value}");
+            }
+        }
+    }
 }
 
 fn page(query: &RunQuery, limit: usize) -> (String, Select) {
-    let RunPageRequest { order, after, offset, limit: _ } = query.page;
-    let mut select = select(&query.namespace, &query.filter);
-    let (behind, direction) = match order {
-        RunOrder::NewestFirst => ("runs.id <", "DESC"),
-        RunOrder::OldestFirst => ("runs.id >", "ASC"),
+    let RunQuery { namespace, filter, page } = query;
+    let way = Way::of(filter);
+    let mut select = select(namespace, filter, way);
+    let bounds = bounds(filter, page);
+    let direction = match page.order {
+        RunOrder::NewestFirst => "DESC",
+        RunOrder::OldestFirst => "ASC",
     };
-    after.iter().for_each(|after| select.id(behind, *after));
-    let statuses = select.value(statuses(&query.filter), Type::TEXT_ARRAY);
+    match (way, &filter.schedule, &filter.parent, &filter.workflow) {
+        (Way::Schedule, Some(schedule), ..) => {
+            let value = select.value(Id::from(*schedule), Type::UUID);
+            select.along("runs.schedule", &format!("${value}"), &bounds);
+        }
+        (Way::Parent, _, Some(parent), _) => {
+            let value = select.value(Id::from(*parent), Type::UUID);
+            select.along("runs.parent", &format!("${value}"), &bounds);
+        }
+        (Way::Workflow, _, _, Some(workflow)) => {
+            let value = select.value(workflow.name.as_str().to_owned(), Type::TEXT);
+            select.along("runs.name", &format!("${value}"), &bounds);
+        }
+        (Way::Status, ..) => select.along("runs.status", "s.status", &bounds),
+        _ => bounds.iter().for_each(|(operator, id)| select.id(&format!("runs.id {operator}"), *id)),
+    }
+    let statuses = select.value(statuses(filter), Type::TEXT_ARRAY);
     let take = select.value(to_column(limit as u64), Type::INT8);
-    let skip = select.value(to_column(offset as u64), Type::INT8);
+    let skip = select.value(to_column(page.offset as u64), Type::INT8);
     let conditions = &select.conditions;
-    let sql = match by_status(&query.filter) {
-        true => format!(
+    let order = match way.column() {
+        Some(column) => format!("{column} {direction}, runs.id {direction}"),
+        None => format!("runs.id {direction}"),
+    };
+    let sql = match way {
+        Way::Status => format!(
             "SELECT r.head, r.id FROM unnest(${statuses}::text[]) AS s (status) CROSS JOIN LATERAL (
-                 SELECT head, id FROM runs WHERE {conditions} AND runs.status = s.status
-                 ORDER BY id {direction} LIMIT ${take} + ${skip}
+                 SELECT head, id FROM runs WHERE {conditions} ORDER BY {order} LIMIT ${take} + ${skip}
              ) AS r ORDER BY r.id {direction} LIMIT ${take} OFFSET ${skip}"
         ),
-        false => format!(
+        _ => format!(
             "SELECT head, id FROM runs WHERE {conditions} AND runs.status = ANY(${statuses}::text[])
-             ORDER BY id {direction} LIMIT ${take} OFFSET ${skip}"
+             ORDER BY {order} LIMIT ${take} OFFSET ${skip}"
         ),
     };
     (sql, select)
@@ -154,7 +232,10 @@ impl PostgresReads {
             let rows = workflows::list(&mut self.0, namespace, None)?;
             return Ok(stats_of(&rows, filter.workflow.as_ref()).of_any(&filter.statuses));
         }
-        let mut select = select(namespace, filter);
+        let mut select = select(namespace, filter, Way::Any);
+        let (from, until) = filter.id_range();
+        from.iter().for_each(|from| select.id("runs.id >=", *from));
+        until.iter().for_each(|until| select.id("runs.id <", *until));
         let statuses = select.value(statuses(filter), Type::TEXT_ARRAY);
         let conditions = &select.conditions;
         let sql = format!("SELECT count(*) FROM runs WHERE {conditions} AND runs.status = ANY(${statuses}::text[])");

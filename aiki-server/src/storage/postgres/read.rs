@@ -104,7 +104,9 @@ impl Reads for PostgresReads {
 
     fn children(&mut self, parent: RunId, limit: usize) -> Result<Vec<RunId>, StorageError> {
         self.0.ask(async |session| {
-            let select = session.prepare("SELECT id FROM runs WHERE parent = $1 ORDER BY id LIMIT $2").await?;
+            // Its bounds, not `=`: see `listing::along`.
+            let select = "SELECT id FROM runs WHERE parent >= $1 AND parent <= $1 ORDER BY parent, id LIMIT $2";
+            let select = session.prepare(select).await?;
             let rows = session.client.query(&select, &[&Id::from(parent), &to_column(limit as u64)]).await?;
             rows.iter().map(|row| Ok(row.try_get::<_, Id>(0)?.run())).collect()
         })
