@@ -160,6 +160,8 @@ impl<'a> Compare<'a> {
         }
         if by_id && !payload {
             self.ascending(at, live);
+        } else if key == "runs" && !payload {
+            self.sorted_alike(at, recorded, live);
         }
     }
 
@@ -196,6 +198,19 @@ impl<'a> Compare<'a> {
             let mut sorted = ids.clone();
             sorted.sort_unstable();
             self.differ(at, Some(Value::from(sorted)), Some(&Value::from(ids)));
+        }
+    }
+
+    /// A list of runs is sorted by their ids, whichever of those that were created at the same time came first.
+    fn sorted_alike(&mut self, at: &str, recorded: &[Value], live: &[Value]) {
+        let ids = |list: &[Value]| -> Vec<String> {
+            list.iter().filter_map(|run| Some(run.get("id")?.as_str()?.to_owned())).collect()
+        };
+        let (ours, theirs) = (ids(recorded), ids(live));
+        let descending = |ids: &[String]| ids.iter().rev().is_sorted();
+        if ours.is_sorted() != theirs.is_sorted() || descending(&ours) != descending(&theirs) {
+            let expected = ours.iter().map(|id| Value::String(self.ids.text(id))).collect();
+            self.differ(at, Some(expected), Some(&Value::from(theirs)));
         }
     }
 
@@ -246,4 +261,27 @@ impl<'a> Compare<'a> {
 
 fn is_time(text: &str) -> bool {
     text.strip_prefix(':').is_some_and(|digits| digits.len() == 13 && digits.chars().all(|c| c.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn runs_of_one_moment_may_have_changed_places_but_not_the_direction_of_the_list() {
+        let recorded = ["01M83J4201AAAAAAAAAAAAAAAA", "01M83J4202BBBBBBBBBBBBBBBB"];
+        let live = ["01M8739100AAAAAAAAAAAAAAAA", "01M8739101BBBBBBBBBBBBBBBB"];
+        let list = |ids: [&str; 2]| json!({"runs": [{"id": ids[0]}, {"id": ids[1]}]});
+        let moments = Moments { recorded: 0.0, live: 0.0, exact: false };
+        // The run that was created first here was recorded as the second.
+        let mut ids = Ids::default();
+        ids.bind(Kind::Thing, recorded[0], live[1]).unwrap();
+        ids.bind(Kind::Thing, recorded[1], live[0]).unwrap();
+        let mut found = |live| Compare::new(&mut ids, moments, false, false).bodies(&list(recorded), &list(live));
+        assert_eq!(found(live), []);
+        let [first, second] = live;
+        assert_eq!(found([second, first])[0].pointer, "/runs");
+    }
 }
