@@ -90,6 +90,19 @@ async fn any_method_but_get_is_a_call() {
 }
 
 #[tokio::test]
+async fn what_a_get_says_is_read_before_its_method_is_refused() {
+    let (_server, router) = router().await;
+    let get = async |query: &str| {
+        let answer = send(&router, request(Method::GET, &format!("/api/workflowRun/getByIdV1?{query}"), "")).await;
+        (answer.status, answer.code())
+    };
+    let (malformed, refused) = ((400, "BAD_REQUEST".to_owned()), (405, "METHOD_NOT_SUPPORTED".to_owned()));
+    assert_eq!(get("data=%7Bbad").await, malformed);
+    assert_eq!(get("data=%7B%22json%22%3A%7B%22id%22%3A%22x%22%7D%7D").await, refused);
+    assert_eq!(get("").await, refused);
+}
+
+#[tokio::test]
 async fn paths_may_be_encoded_and_end_in_one_slash() {
     let (_server, router) = router().await;
     for (path, status) in [

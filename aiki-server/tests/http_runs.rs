@@ -285,6 +285,65 @@ async fn an_event_between_the_last_look_and_the_wait_is_not_slept_through() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_event_that_is_sent_again_is_not_kept_but_whoever_waits_looks_again() {
+    let peer = Peer::start().await;
+    let id = peer.create("orders", json!({})).await;
+    let once = |name: &str| json!({ "id": id, "eventName": name, "options": { "reference": { "id": "once" } } });
+    peer.ok("workflowRun/sendEventV1", once("paid")).await;
+    let run = peer.begin("orders").await;
+    let wait = json!({ "status": "awaiting_event", "eventName": "paid" });
+    assert_eq!(peer.to(&run, wait.clone()).await["state"]["status"], "awaiting_event");
+    peer.ok("workflowRun/sendEventV1", once("other")).await;
+    peer.ok("workflowRun/sendEventV1", once("other")).await;
+    assert_eq!(peer.run(&id).await["state"]["status"], "awaiting_event");
+    peer.ok("workflowRun/sendEventV1", once("paid")).await;
+    let woken = peer.run(&id).await;
+    assert_eq!((&woken["state"], &woken["revision"]), (&json!({ "status": "queued", "reason": "event" }), &json!(5)));
+    assert_eq!(woken["eventWaits"]["paid"].as_array().unwrap().len(), 1);
+    let run = peer.begin("orders").await;
+    assert_eq!(peer.to(&run, wait).await["state"]["status"], "awaiting_event", "nothing new has come");
+}
+
+#[tokio::test(start_paused = true)]
+async fn retry_options_come_back_as_they_were_given() {
+    let peer = Peer::start().await;
+    let said = json!({ "type": "jittered", "maxAttempts": 3, "baseDelayMs": 100, "factor": 2 });
+    let unsaid = json!({ "type": "jittered", "maxAttempts": 3, "baseDelayMs": 100 });
+    for retry in [&said, &unsaid] {
+        let id = peer.create("orders", json!({ "options": { "retry": retry } })).await;
+        assert_eq!(&peer.run(&id).await["options"]["retry"], retry);
+    }
+    let schedule = |retry: &Value| {
+        json!({
+            "workflowName": "orders", "workflowVersionId": "1", "workflowRunInputHash": { "value": "h" },
+            "spec": { "type": "interval", "everyMs": 60_000 }, "workflowRunOptions": { "retry": retry },
+        })
+    };
+    let one = peer.ok("schedule/activateV1", schedule(&said)).await["schedule"].clone();
+    let other = peer.ok("schedule/activateV1", schedule(&unsaid)).await["schedule"].clone();
+    assert_eq!(one["workflowRunOptions"]["retry"], said);
+    assert_ne!(one["id"], other["id"], "what is said is part of the definition");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_has_moved_on_goes_before_a_task_that_is_not_there() {
+    let peer = Peer::start().await;
+    peer.create("orders", json!({})).await;
+    let run = peer.begin("orders").await;
+    let report = |run: &Value, revision: u64| {
+        json!({
+            "workflowRunId": run, "expectedWorkflowRunRevision": revision, "id": "nonsense",
+            "taskState": { "status": "completed", "attempts": 1 },
+        })
+    };
+    let conflict = (409, "WORKFLOW_RUN_REVISION_CONFLICT".to_owned());
+    let unknown = (404, "NOT_FOUND".to_owned());
+    assert_eq!(peer.refused("task/transitionStateV1", report(&run["id"], 7)).await, conflict);
+    assert_eq!(peer.refused("task/transitionStateV1", report(&run["id"], 2)).await, unknown);
+    assert_eq!(peer.refused("task/transitionStateV1", report(&json!("nonsense"), 2)).await, unknown);
+}
+
+#[tokio::test(start_paused = true)]
 async fn multicasts_tell_who_got_it() {
     let peer = Peer::start().await;
     let a = peer.create("orders", json!({ "options": { "reference": { "id": "a" } } })).await;

@@ -1,8 +1,8 @@
 //! What `meta` says about the input (contract, section 1.2).
 //!
 //! An entry is `[type, key, index, ...]`: the value at that place was not plain JSON for its sender. Dates,
-//! URLs, NaN, big integers, regular expressions, sets and maps are kept as the plain JSON that stands there.
-//! Only `undefined` under a key changes something: the key is dropped.
+//! URLs, big integers, regular expressions, sets and maps are kept as the plain JSON that stands there. What was NaN,
+//! or `undefined` in a list, is null, whatever stands there; a key that was `undefined` is dropped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -18,6 +18,7 @@ pub const MAX_META: usize = 10_000;
 const MAX_STEPS: usize = 128;
 /// The highest type code.
 const MAX_CODE: u64 = 7;
+const NAN: u64 = 2;
 const UNDEFINED: u64 = 3;
 
 /// One step of a place.
@@ -33,6 +34,8 @@ enum Segment {
 struct Places {
     below: BTreeMap<Segment, Places>,
     undefined: bool,
+    /// Nothing but null can stand for it.
+    null: bool,
 }
 
 /// What is wrong with `meta`.
@@ -58,13 +61,13 @@ pub fn apply(json: Option<&RawValue>, meta: &RawValue) -> Result<Option<Changed>
         return Ok(None);
     }
     let text = json.ok_or_else(|| bad("there is no input"))?.get();
-    let mut walk = Walk { places: &places, drops: false };
+    let mut walk = Walk { places: &places, changes: false };
     (&mut walk).deserialize(&mut serde_json::Deserializer::from_str(text)).map_err(|error| bad(error.to_string()))?;
-    if !walk.drops {
+    if !walk.changes {
         return Ok(Some(Changed::Not));
     }
     let mut value: Value = serde_json::from_str(text).map_err(|error| bad(error.to_string()))?;
-    drop_undefined(&mut value, &places);
+    write_out(&mut value, &places);
     let changed = serde_json::value::to_raw_value(&value).map_err(|error| bad(error.to_string()))?;
     Ok(Some(Changed::To(changed)))
 }
@@ -96,33 +99,37 @@ fn places(meta: &RawValue) -> Result<Places, BadMeta> {
         };
         let place = segments.fold(&mut root, |place, segment| place.below.entry(segment).or_default());
         place.undefined |= code == UNDEFINED;
+        place.null |= code == UNDEFINED || code == NAN;
     }
     Ok(root)
 }
 
-fn drop_undefined(value: &mut Value, places: &Places) {
+fn write_out(value: &mut Value, places: &Places) {
     for (segment, place) in &places.below {
         match (&mut *value, segment) {
             (Value::Object(fields), Segment::Key(key)) if place.undefined => {
                 fields.remove(key);
             }
             (Value::Object(fields), Segment::Key(key)) => {
-                fields.get_mut(key).into_iter().for_each(|value| drop_undefined(value, place));
+                fields.get_mut(key).into_iter().for_each(|value| write_out(value, place));
             }
             (Value::Array(elements), Segment::Index(index)) => {
                 let element = usize::try_from(*index).ok().and_then(|index| elements.get_mut(index));
-                element.into_iter().for_each(|value| drop_undefined(value, place));
+                element.into_iter().for_each(|value| write_out(value, place));
             }
             _ => {}
         }
+    }
+    if places.null {
+        *value = Value::Null;
     }
 }
 
 /// Sees that every place is there, in one go over the text.
 struct Walk<'a> {
     places: &'a Places,
-    /// Whether a key is undefined.
-    drops: bool,
+    /// Whether the text has to be written anew.
+    changes: bool,
 }
 
 impl Walk<'_> {
@@ -139,6 +146,10 @@ impl<'de> DeserializeSeed<'de> for &mut Walk<'_> {
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         if self.places.below.is_empty() {
+            if self.places.null {
+                self.changes |= <Option<IgnoredAny>>::deserialize(deserializer)?.is_some();
+                return Ok(());
+            }
             return IgnoredAny::deserialize(deserializer).map(drop);
         }
         deserializer.deserialize_any(self)
@@ -160,9 +171,9 @@ impl<'de> Visitor<'de> for &mut Walk<'_> {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             };
-            let mut walk = Walk { places, drops: false };
+            let mut walk = Walk { places, changes: false };
             map.next_value_seed(&mut walk)?;
-            self.drops |= walk.drops || places.undefined;
+            self.changes |= walk.changes || places.undefined;
             found.insert(segment);
         }
         self.all_found(found.len())
@@ -173,11 +184,11 @@ impl<'de> Visitor<'de> for &mut Walk<'_> {
         for index in 0.. {
             match self.places.below.get(&Segment::Index(index)) {
                 Some(places) => {
-                    let mut walk = Walk { places, drops: false };
+                    let mut walk = Walk { places, changes: false };
                     if seq.next_element_seed(&mut walk)?.is_none() {
                         break;
                     }
-                    self.drops |= walk.drops;
+                    self.changes |= walk.changes;
                     found += 1;
                 }
                 None => {
@@ -217,6 +228,14 @@ mod tests {
     fn an_undefined_key_is_dropped_and_an_undefined_input_is_none() {
         assert_eq!(applied(r#"{"a":{"b":null,"c":1}}"#, r#"[[3,"a","b"]]"#), Ok(Some(r#"{"a":{"c":1}}"#.into())));
         assert_eq!(applied("null", "[[3]]"), Ok(None));
+    }
+
+    #[test]
+    fn what_is_no_value_in_json_becomes_null() {
+        let meta = r#"[[2,"n"],[3,"l",1]]"#;
+        assert_eq!(applied(r#"{"n":5,"l":[1,2]}"#, meta), Ok(Some(r#"{"l":[1,null],"n":null}"#.into())));
+        let plain = r#"{"n": null, "l": [1, null]}"#;
+        assert_eq!(applied(plain, meta), Ok(Some(plain.to_owned())), "nothing to write anew");
     }
 
     #[test]

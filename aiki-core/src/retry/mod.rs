@@ -46,8 +46,8 @@ pub enum RetryStrategy {
         max_attempts: u64,
         /// Delay after the first failure.
         base_delay: Duration,
-        /// What the delay is multiplied by.
-        factor: u32,
+        /// What the delay is multiplied by; [`DEFAULT_FACTOR`] when nothing is said.
+        factor: Option<u32>,
         /// The delay never gets longer than this.
         max_delay: Option<Duration>,
     },
@@ -57,8 +57,8 @@ pub enum RetryStrategy {
         max_attempts: u64,
         /// Upper bound of the delay after the first failure.
         base_delay: Duration,
-        /// What the upper bound is multiplied by.
-        factor: u32,
+        /// What the upper bound is multiplied by; [`DEFAULT_FACTOR`] when nothing is said.
+        factor: Option<u32>,
         /// The delay never gets longer than this.
         max_delay: Option<Duration>,
     },
@@ -99,19 +99,19 @@ impl RetryStrategy {
 
     /// Up to `max_attempts` attempts in total; the delay starts at `base_delay` and doubles.
     pub const fn exponential(max_attempts: u64, base_delay: Duration) -> Self {
-        Self::Exponential { max_attempts, base_delay, factor: DEFAULT_FACTOR, max_delay: None }
+        Self::Exponential { max_attempts, base_delay, factor: None, max_delay: None }
     }
 
     /// Like [`exponential`](Self::exponential), each delay being a random part of it.
     pub const fn jittered(max_attempts: u64, base_delay: Duration) -> Self {
-        Self::Jittered { max_attempts, base_delay, factor: DEFAULT_FACTOR, max_delay: None }
+        Self::Jittered { max_attempts, base_delay, factor: None, max_delay: None }
     }
 
     /// Multiplies the delay by `factor` after every failure. Changes nothing for never and fixed.
     #[must_use]
     pub const fn factor(mut self, factor: u32) -> Self {
         if let Self::Exponential { factor: own, .. } | Self::Jittered { factor: own, .. } = &mut self {
-            *own = factor;
+            *own = Some(factor);
         }
         self
     }
@@ -138,7 +138,7 @@ impl RetryStrategy {
             Self::Exponential { max_attempts, base_delay, factor, max_delay }
             | Self::Jittered { max_attempts, base_delay, factor, max_delay } => {
                 *max_attempts = (*max_attempts).max(1);
-                *factor = (*factor).max(1);
+                *factor = factor.map(|factor| factor.max(1));
                 least(base_delay);
                 max_delay.iter_mut().for_each(least);
             }
@@ -159,7 +159,7 @@ impl RetryStrategy {
             Self::Exponential { max_attempts, base_delay, factor, max_delay }
             | Self::Jittered { max_attempts, base_delay, factor, max_delay } => attempts(max_attempts)
                 .and(delay(base_delay, "baseDelayMs"))
-                .and(at_least(1, factor, "factor"))
+                .and(factor.map_or(Ok(()), |factor| at_least(1, factor, "factor")))
                 .and(max_delay.map_or(Ok(()), |max_delay| delay(max_delay, "maxDelayMs"))),
         }
     }
@@ -181,7 +181,8 @@ impl RetryStrategy {
     /// number counts as 1.
     pub fn delay_ms_after(&self, failed_attempts: u64, random: f64) -> Option<f64> {
         let ms = |delay: Duration| ceil_millis(delay) as f64;
-        let grown = |base_delay: Duration, factor: u32| {
+        let grown = |base_delay: Duration, factor: Option<u32>| {
+            let factor = factor.unwrap_or(DEFAULT_FACTOR);
             let exponent = i32::try_from(failed_attempts.saturating_sub(1)).unwrap_or(i32::MAX);
             (ms(base_delay) * f64::from(factor).powi(exponent)).min(f64::MAX)
         };
@@ -226,6 +227,8 @@ mod tests {
         let fixed = RetryStrategy::fixed(2, SECOND);
         assert_eq!(parse(r#"{"type":"fixed","maxAttempts":2,"delayMs":1e3,"factor":0.5}"#), Ok(fixed.clone()));
         assert_eq!(fixed.clone().factor(9).max_delay(SECOND), fixed);
+        let said = r#"{"type":"exponential","maxAttempts":3,"baseDelayMs":1000,"factor":2}"#;
+        assert_eq!(serde_json::to_string(&parse(said).unwrap()).unwrap(), said, "what was said is kept");
         let endless = serde_json::to_string(&RetryStrategy::exponential(u64::MAX, SECOND)).unwrap();
         assert_eq!(endless, r#"{"type":"exponential","maxAttempts":9007199254740991,"baseDelayMs":1000}"#);
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{DEFAULT_FACTOR, MAX_WHOLE, RetryStrategy, RetryStrategyError};
+use super::{MAX_WHOLE, RetryStrategy, RetryStrategyError};
 use crate::time::ceil_millis;
 
 /// The strategy as JSON. A field counts only for the types that have it; elsewhere anything may stand in it.
@@ -32,10 +32,7 @@ impl TryFrom<Wire> for RetryStrategy {
         let max_attempts = || needed(wire.max_attempts.as_ref(), "maxAttempts");
         let base_delay = || needed(wire.base_delay_ms.as_ref(), "baseDelayMs").map(Duration::from_millis);
         // A factor beyond u32 saturates: the second delay already is 49 days or longer.
-        let factor = || match &wire.factor {
-            Some(factor) => whole(factor, "factor").map(|factor| u32::try_from(factor).unwrap_or(u32::MAX)),
-            None => Ok(DEFAULT_FACTOR),
-        };
+        let factor = || wire.factor.as_ref().map(|factor| whole(factor, "factor")).transpose();
         let max_delay =
             || wire.max_delay_ms.as_ref().map(|ms| whole(ms, "maxDelayMs").map(Duration::from_millis)).transpose();
         match wire.r#type.as_str() {
@@ -45,7 +42,11 @@ impl TryFrom<Wire> for RetryStrategy {
             }
             kind @ ("exponential" | "jittered") => {
                 let growing = if kind == "jittered" { Self::jittered } else { Self::exponential };
-                let strategy = growing(max_attempts()?, base_delay()?).factor(factor()?);
+                let strategy = growing(max_attempts()?, base_delay()?);
+                let strategy = match factor()? {
+                    Some(factor) => strategy.factor(u32::try_from(factor).unwrap_or(u32::MAX)),
+                    None => strategy,
+                };
                 Ok(match max_delay()? {
                     Some(max_delay) => strategy.max_delay(max_delay),
                     None => strategy,
@@ -60,11 +61,11 @@ impl From<RetryStrategy> for Wire {
     fn from(strategy: RetryStrategy) -> Self {
         let number = |number: u64| Some(Value::from(number.min(MAX_WHOLE)));
         let ms = |delay: Duration| number(ceil_millis(delay));
-        let growing = |r#type: &str, max_attempts, base_delay, factor: u32, max_delay: Option<Duration>| Self {
+        let growing = |r#type: &str, max_attempts, base_delay, factor: Option<u32>, max_delay: Option<Duration>| Self {
             r#type: r#type.to_owned(),
             max_attempts: number(max_attempts),
             base_delay_ms: ms(base_delay),
-            factor: (factor != DEFAULT_FACTOR).then(|| Value::from(factor)),
+            factor: factor.map(Value::from),
             max_delay_ms: max_delay.and_then(ms),
             ..Self::default()
         };

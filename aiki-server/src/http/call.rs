@@ -13,6 +13,12 @@ pub(super) fn procedure_name(path: &str) -> Option<String> {
     (whole(&group) && whole(&name)).then(|| format!("{group}/{name}"))
 }
 
+/// The last `data` of a query, decoded; `None` when there is none that can be.
+pub(super) fn query_data(query: &str) -> Option<String> {
+    let data = query.rsplit('&').find_map(|pair| pair.strip_prefix("data="))?;
+    decode(&data.replace('+', " "))
+}
+
 /// Undoes percent-encoding.
 fn decode(segment: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(segment.len());
@@ -40,6 +46,12 @@ pub(super) fn is_json(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_data_of_a_query_counts() {
+        assert_eq!(query_data("data=1&x=y&data=%7B%22json%22%3A+1%7D&z").as_deref(), Some("{\"json\": 1}"));
+        assert_eq!((query_data("x=data=1"), query_data("data=%"), query_data("")), (None, None, None));
+    }
 
     #[test]
     fn a_path_names_a_procedure_or_nothing() {

@@ -10,7 +10,7 @@ use axum::response::Response;
 use tracing::{debug, error, warn};
 
 use super::body::{Bodies, Received};
-use super::call::{is_json, procedure_name};
+use super::call::{is_json, procedure_name, query_data};
 use super::caller::{AuthorizeError, Caller};
 use super::form;
 use super::options::RouterOptions;
@@ -72,6 +72,10 @@ async fn answer(api: &Api, procedure: &Procedure, caller: Caller, request: Reque
     procedure.admit(&caller).map_err(Refusal::closing)?;
     let (head, body) = request.into_parts();
     if head.method == Method::GET {
+        // Where clients of the contract would put the envelope of a GET.
+        if let Some(data) = query_data(head.uri.query().unwrap_or_default()) {
+            open_request(data.as_bytes(), api.options.depth_limit)?;
+        }
         return Err(Refusal::new(ErrorCode::MethodNotSupported, "send the call as POST"));
     }
     let Received { bytes, room } = api.bodies.receive(&head.headers, body).await?;

@@ -40,6 +40,12 @@ impl Operation for ReceiveEvent {
         if let Some(mark) = &mark
             && desk.is_marked(&self.namespace, *run, mark)?
         {
+            if self.late && event.reference_id.is_some() {
+                desk.edit(&self.namespace, *run, |head, now, entries| {
+                    let woken = plan::plain::event_again(head, &event.name, now, entries);
+                    if woken { Edit::Changed(()) } else { Edit::Unchanged(()) }
+                })?;
+            }
             return Ok(());
         }
         let planned = desk.edit(&self.namespace, *run, |head, now, entries| {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use aiki_core::failure::ErrorObject;
 use aiki_core::hash::InputHash;
 use aiki_core::name::{Name, Source};
-use aiki_core::retry::{DEFAULT_FACTOR, RetryStrategy};
+use aiki_core::retry::RetryStrategy;
 use aiki_core::run::status::{QueuedReason, RunStatus, ScheduledReason, TaskStatus};
 use aiki_core::run::{ConflictPolicy, Reference, RunOptions};
 use aiki_core::schedule::{OverlapPolicy, ScheduleStatus};
@@ -136,11 +136,13 @@ impl Read for RetryStrategy {
             "exponential" | "jittered" => {
                 let growing = if kind == "jittered" { Self::jittered } else { Self::exponential };
                 // A factor beyond u32 saturates: the second delay is 49 days or longer with it.
-                let factor = fields
-                    .may::<NonZeroU64>("factor")?
-                    .map_or(DEFAULT_FACTOR, |factor| u32::try_from(factor.get()).unwrap_or(u32::MAX));
+                let factor = fields.may::<NonZeroU64>("factor")?;
                 let max_delay = fields.may::<NonZeroU64>("maxDelayMs")?;
-                let strategy = growing(whole("maxAttempts")?, ms("baseDelayMs")?).factor(factor);
+                let strategy = growing(whole("maxAttempts")?, ms("baseDelayMs")?);
+                let strategy = match factor {
+                    Some(factor) => strategy.factor(u32::try_from(factor.get()).unwrap_or(u32::MAX)),
+                    None => strategy,
+                };
                 Ok(match max_delay {
                     Some(most) => strategy.max_delay(Duration::from_millis(most.get())),
                     None => strategy,

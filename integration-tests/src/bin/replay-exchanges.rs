@@ -53,7 +53,16 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<bool, String> {
-    let mut recordings = Recording::load_all(&arguments.directory)?;
+    let (mut recordings, mut unreadable) = (Vec::new(), 0);
+    for recording in Recording::load_each(&arguments.directory)? {
+        match recording {
+            Ok(recording) => recordings.push(recording),
+            Err(why) => {
+                println!("UNREAD   {why}");
+                unreadable += 1;
+            }
+        }
+    }
     if !arguments.only.is_empty() {
         recordings.retain(|found| arguments.only.iter().any(|only| found.scenario.starts_with(only.as_str())));
     }
@@ -70,6 +79,7 @@ async fn run(arguments: Arguments) -> Result<bool, String> {
     let ok = count(|outcome| matches!(outcome, Outcome::Ok { .. }));
     let differ = count(|outcome| matches!(outcome, Outcome::Differs(_)));
     let skipped = count(|outcome| matches!(outcome, Outcome::Skipped(_)));
-    println!("{ok} ok, {differ} differ, {skipped} skipped");
-    Ok(differ == 0 && ok > 0)
+    let unread = if unreadable == 0 { String::new() } else { format!(", {unreadable} unreadable") };
+    println!("{ok} ok, {differ} differ, {skipped} skipped{unread}");
+    Ok(differ == 0 && unreadable == 0 && ok > 0)
 }

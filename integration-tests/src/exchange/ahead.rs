@@ -30,6 +30,32 @@ pub fn later(procedure: &str, output: &Value, now: f64) -> Option<Value> {
     Some(output)
 }
 
+/// A list of runs, where those that were due at once are queued already.
+#[must_use]
+pub fn listed(recorded: &Value, live: &Value) -> Value {
+    let mut out = recorded.clone();
+    let runs = (out.get_mut("runs").and_then(Value::as_array_mut), live.get("runs").and_then(Value::as_array));
+    let (Some(ours), Some(theirs)) = runs else { return out };
+    for (run, live) in ours.iter_mut().zip(theirs) {
+        if run["status"] == "scheduled" && live["status"] == "queued" {
+            run["status"] = json!("queued");
+        }
+    }
+    out
+}
+
+/// Counts of runs, where as many more are queued as fewer are scheduled.
+#[must_use]
+pub fn counted(recorded: &Value, live: &Value) -> Option<Value> {
+    let of = |value: &Value, status: &str| value.pointer(&format!("/stats/runsByStatus/{status}"))?.as_u64();
+    let moved = of(recorded, "scheduled")?.checked_sub(of(live, "scheduled")?).filter(|moved| *moved > 0)?;
+    let mut out = recorded.clone();
+    let counts = out.pointer_mut("/stats/runsByStatus")?;
+    counts["scheduled"] = json!(of(recorded, "scheduled")? - moved);
+    counts["queued"] = json!(of(recorded, "queued")? + moved);
+    Some(out)
+}
+
 /// Takes the daemons' own transitions out of a live list of transitions, until it has as many as
 /// were recorded.
 #[must_use]
@@ -113,5 +139,29 @@ impl Step {
         run.insert("stateTransitionId".to_owned(), json!(ANY_ID));
         run.insert("state".to_owned(), self.state());
         Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_due_at_once_may_be_queued_in_a_list_and_nothing_else_may_differ() {
+        let runs = |statuses: &[&str]| {
+            let runs: Vec<Value> = statuses.iter().map(|status| json!({"status": status})).collect();
+            json!({"runs": runs, "total": statuses.len()})
+        };
+        let live = runs(&["queued", "queued", "scheduled", "failed"]);
+        let later = listed(&runs(&["scheduled", "running", "scheduled", "scheduled"]), &live);
+        assert_eq!(later, runs(&["queued", "running", "scheduled", "scheduled"]));
+    }
+
+    #[test]
+    fn as_many_more_may_be_queued_as_fewer_are_scheduled() {
+        let counts = |scheduled: u64, queued: u64| json!({"stats": {"runsByStatus": {"scheduled": scheduled, "queued": queued, "failed": 1}}});
+        assert_eq!(counted(&counts(3, 1), &counts(1, 3)), Some(counts(1, 3)));
+        assert_eq!(counted(&counts(3, 1), &counts(1, 9)), Some(counts(1, 3)), "the rest is for the comparison");
+        assert_eq!(counted(&counts(1, 3), &counts(3, 1)), None);
     }
 }

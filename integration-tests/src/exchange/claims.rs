@@ -8,12 +8,9 @@ use std::collections::HashSet;
 use serde_json::{Value, json};
 
 use super::ids::{Ids, each_id};
-use super::names::Names;
+use super::names::{Names, SYSTEM};
 use super::recording::Exchange;
 use super::timeline::{Timeline, claimed, is_write, runs_of};
-
-/// The system's own workflow, which most workers of the recordings list but few are given.
-const SYSTEM: &str = "cancel-child-runs";
 
 /// Runs that the live server handed out before the recorded one did, by recorded id.
 #[derive(Debug, Default)]

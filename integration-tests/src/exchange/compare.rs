@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::ids::{Ids, Kind, Piece, is_id, pieces, time_of};
+use super::names::PAYLOADS;
 
 /// Stands in an expected answer for any time.
 pub const ANY_TIME: &str = "\u{1}time";
@@ -26,12 +27,12 @@ const TIMES: [&str; 14] = [
     "lastRunAt",
     "firstSeenAt",
 ];
-/// Values of users: what was sent comes back, to the letter.
-const PAYLOADS: [&str; 4] = ["input", "output", "data", "workflowRunInput"];
 /// Lists whose order the contract leaves open.
 const SETS: [&str; 3] = ["sentIds", "failedIds", "cancelledIds"];
 /// How far a time may be from where the recorded one was, ms, when it was counted from "now".
 const TIME_TOLERANCE: f64 = 5_000.0;
+/// What was created within so long, ms, may have been created at the same time.
+const AT_ONCE: u64 = 20;
 /// Any other time has to be this near, ms.
 const TIME_HORIZON: f64 = 400.0 * 86_400_000.0;
 
@@ -147,6 +148,8 @@ impl<'a> Compare<'a> {
                     .unwrap_or_default()
             } else if by_id {
                 self.same_id(&rest, live)
+            } else if key == "runs" {
+                self.near_id(&rest, live)
             } else if key == "transitions" {
                 self.same_moment(&rest, live)
             } else {
@@ -157,6 +160,8 @@ impl<'a> Compare<'a> {
         }
         if by_id && !payload {
             self.ascending(at, live);
+        } else if key == "runs" && !payload {
+            self.sorted_alike(at, recorded, live);
         }
     }
 
@@ -164,6 +169,16 @@ impl<'a> Compare<'a> {
         let Some(live) = live.get("id").and_then(Value::as_str) else { return 0 };
         let bound = |value: &&Value| value.get("id").and_then(Value::as_str).and_then(|id| self.ids.bound(id));
         rest.iter().position(|value| bound(value) == Some(live)).unwrap_or_default()
+    }
+
+    /// Runs that were created at the same time have got their ids in another order when they are created one after the
+    /// other.
+    fn near_id(&self, rest: &[&Value], live: &Value) -> usize {
+        let time = |value: &Value| value.get("id").and_then(Value::as_str).map(time_of);
+        let first = rest.first().and_then(|value| time(value)).unwrap_or_default();
+        let near = |value: &Value| time(value).is_some_and(|time| time.abs_diff(first) <= AT_ONCE);
+        let place = self.same_id(rest, live);
+        if rest.get(place).is_some_and(|value| near(value)) { place } else { 0 }
     }
 
     /// Recorded ids of one millisecond are in no order; take the one that fits.
@@ -183,6 +198,19 @@ impl<'a> Compare<'a> {
             let mut sorted = ids.clone();
             sorted.sort_unstable();
             self.differ(at, Some(Value::from(sorted)), Some(&Value::from(ids)));
+        }
+    }
+
+    /// A list of runs is sorted by their ids, whichever of those that were created at the same time came first.
+    fn sorted_alike(&mut self, at: &str, recorded: &[Value], live: &[Value]) {
+        let ids = |list: &[Value]| -> Vec<String> {
+            list.iter().filter_map(|run| Some(run.get("id")?.as_str()?.to_owned())).collect()
+        };
+        let (ours, theirs) = (ids(recorded), ids(live));
+        let descending = |ids: &[String]| ids.iter().rev().is_sorted();
+        if ours.is_sorted() != theirs.is_sorted() || descending(&ours) != descending(&theirs) {
+            let expected = ours.iter().map(|id| Value::String(self.ids.text(id))).collect();
+            self.differ(at, Some(expected), Some(&Value::from(theirs)));
         }
     }
 
@@ -222,6 +250,9 @@ impl<'a> Compare<'a> {
             };
             wrong = wrong.or(expected);
         }
+        if wrong.is_none() && recorded.starts_with("schedule:") {
+            self.ids.refer(recorded, live);
+        }
         if let Some(expected) = wrong {
             self.differ(at, Some(Value::String(expected)), Some(&Value::String(live.to_owned())));
         }
@@ -230,4 +261,27 @@ impl<'a> Compare<'a> {
 
 fn is_time(text: &str) -> bool {
     text.strip_prefix(':').is_some_and(|digits| digits.len() == 13 && digits.chars().all(|c| c.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn runs_of_one_moment_may_have_changed_places_but_not_the_direction_of_the_list() {
+        let recorded = ["01M83J4201AAAAAAAAAAAAAAAA", "01M83J4202BBBBBBBBBBBBBBBB"];
+        let live = ["01M8739100AAAAAAAAAAAAAAAA", "01M8739101BBBBBBBBBBBBBBBB"];
+        let list = |ids: [&str; 2]| json!({"runs": [{"id": ids[0]}, {"id": ids[1]}]});
+        let moments = Moments { recorded: 0.0, live: 0.0, exact: false };
+        // The run that was created first here was recorded as the second.
+        let mut ids = Ids::default();
+        ids.bind(Kind::Thing, recorded[0], live[1]).unwrap();
+        ids.bind(Kind::Thing, recorded[1], live[0]).unwrap();
+        let mut found = |live| Compare::new(&mut ids, moments, false, false).bodies(&list(recorded), &list(live));
+        assert_eq!(found(live), []);
+        let [first, second] = live;
+        assert_eq!(found([second, first])[0].pointer, "/runs");
+    }
 }

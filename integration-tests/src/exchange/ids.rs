@@ -105,6 +105,7 @@ pub struct Ids {
     recorded: HashMap<(Kind, String), String>,
     loose: HashMap<String, String>,
     hashes: HashMap<String, String>,
+    references: HashMap<String, String>,
 }
 
 impl Ids {
@@ -131,6 +132,12 @@ impl Ids {
     /// the one transition where another saw the next.
     pub fn lend(&mut self, recorded: &str, live: &str) {
         self.loose.insert(recorded.to_owned(), live.to_owned());
+    }
+
+    /// Says which reference id the live server gave to the run of a schedule: it holds the time at which the run was
+    /// due.
+    pub fn refer(&mut self, recorded: &str, live: &str) {
+        self.references.entry(recorded.to_owned()).or_insert_with(|| live.to_owned());
     }
 
     /// The live id that stands for a recorded one.
@@ -165,7 +172,10 @@ impl Ids {
             Piece::Hash(hash) => self.hashes.get(hash).map_or(hash, String::as_str),
             Piece::Text(text) => text,
         };
-        pieces(recorded).into_iter().map(live).collect()
+        match self.references.get(recorded) {
+            Some(live) => live.clone(),
+            None => pieces(recorded).into_iter().map(live).collect(),
+        }
     }
 
     /// A recorded value with every known id and hash replaced, keys included. A hash that stands

@@ -52,6 +52,9 @@ pub fn cut(
     let both_complete = complete(recorded, &ours) && complete(live, &theirs);
     let alone = isolated(exchange);
     let mut kept: Vec<Value> = ours.iter().filter(|item| is_recorded_own(item, timeline, names)).cloned().collect();
+    if list == "runs" && asks_for_system(exchange) {
+        kept.retain(|item| key_of(item).is_some_and(|id| ids.bound(id).is_some()));
+    }
     let mut live_kept: Vec<Value> =
         theirs.iter().filter(|item| alone || is_live_own(item, names, ids)).cloned().collect();
     if !both_complete && (!alone || kept.len() < ours.len()) {
@@ -62,8 +65,15 @@ pub fn cut(
         let ours: Vec<String> = kept.iter().filter_map(live_key).collect();
         live_kept.retain(|item| key_of(item).is_some_and(|key| ours.iter().any(|own| own == key)));
     }
+    let mut blurred = false;
     for item in &mut kept {
-        count(item, &mut live_kept, exchange, timeline);
+        blurred |= count(item, &mut live_kept, exchange, timeline);
+    }
+    let sort = exchange.input().and_then(|input| input.pointer("/sort/field")?.as_str());
+    if blurred && sort.map_or(exchange.procedure() == "workflow/listVersionsV1", |field| field != "name") {
+        // What they were sorted by was not this scenario's alone either.
+        let place = |live: &Value| kept.iter().position(|item| key_of(item) == key_of(live));
+        live_kept.sort_by_key(place);
     }
     let foreign = |all: &[Value], kept: &[Value]| all.len().abs_diff(kept.len());
     let (mut cut_recorded, mut cut_live) = (recorded.clone(), live.clone());
@@ -85,6 +95,9 @@ fn set(output: &mut Value, total: Option<u64>, foreign: usize, list: &str, kept:
 /// Whether the request itself names what belongs to this scenario alone.
 fn isolated(exchange: &Exchange) -> bool {
     let Some(input) = exchange.input() else { return false };
+    if asks_for_system(exchange) {
+        return false;
+    }
     let named = |field: &str| input.pointer(field).is_some();
     [
         "/name",
@@ -97,6 +110,17 @@ fn isolated(exchange: &Exchange) -> bool {
     ]
     .into_iter()
     .any(named)
+}
+
+/// Whether a list is of the system's workflow, whose runs all scenarios share.
+#[must_use]
+pub fn asks_for_system(exchange: &Exchange) -> bool {
+    let at = match exchange.procedure() {
+        "workflowRun/listV1" => "/filters/workflow/source",
+        "workflow/listV1" => "/source",
+        _ => return false,
+    };
+    exchange.input().and_then(|input| input.pointer(at)) == Some(&json!("system"))
 }
 
 fn key_of(item: &Value) -> Option<&str> {
@@ -130,21 +154,22 @@ fn is_live_own(item: &Value, names: &Names, ids: &Ids) -> bool {
     name.is_some_and(|name| names.owns(name)) || id.is_some_and(|id| ids.recorded(id).is_some())
 }
 
-/// Counts that were not this scenario's alone become "a count" on both sides.
-fn count(item: &mut Value, live: &mut [Value], exchange: &Exchange, timeline: &Timeline) {
+/// Counts that were not this scenario's alone become "a count" on both sides. Whether this one was such.
+fn count(item: &mut Value, live: &mut [Value], exchange: &Exchange, timeline: &Timeline) -> bool {
     let Some(recorded) = item.get("runCount").and_then(Value::as_u64).filter(|_| item.get("id").is_none()) else {
-        return;
+        return false;
     };
     if item.get("schedule").is_some() || recorded == created(exchange, timeline, item) {
-        return;
+        return false;
     }
-    let Some(key) = key_of(item).map(str::to_owned) else { return };
+    let Some(key) = key_of(item).map(str::to_owned) else { return false };
     let twin = live.iter_mut().find(|live| key_of(live) == Some(&key));
     for side in [Some(item), twin].into_iter().flatten().filter_map(Value::as_object_mut) {
         if side.get("runCount").is_some_and(Value::is_u64) {
             side.insert("runCount".to_owned(), json!("a count"));
         }
     }
+    true
 }
 
 /// How many runs of the workflow the scenario had created by then.

@@ -6,6 +6,8 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
+use super::halves;
+
 /// An answer that takes longer than this is a failure.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -86,7 +88,7 @@ impl Live {
             request = request.header(TRACE, "replay-exchanges");
         }
         if let Some(body) = &call.body {
-            request = request.body(body.clone());
+            request = request.body(halves::show(body).into_owned());
         }
         let unreachable = |error: reqwest::Error| format!("{} {}: {error}", call.method, call.path);
         let response = request.send().await.map_err(unreachable)?;
@@ -95,7 +97,7 @@ impl Live {
             response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let content_type = essence(content_type).to_owned();
         let text = response.text().await.map_err(unreachable)?;
-        let body = serde_json::from_str(&text).ok();
+        let body = serde_json::from_str(&halves::hide(&text)).ok();
         Ok(Answer { status, content_type, text, body, at: now() })
     }
 

@@ -7,8 +7,11 @@
 
 use serde_json::{Map, Value};
 
-/// Payloads belong to the user; names inside them are not ours.
-const PAYLOADS: [&str; 4] = ["input", "output", "data", "workflowRunInput"];
+/// Payloads belong to the user: what was sent comes back to the letter, and names inside them are not ours.
+pub(super) const PAYLOADS: [&str; 4] = ["input", "output", "data", "workflowRunInput"];
+
+/// The system's own workflow, which most workers of the recordings list but few are given.
+pub(super) const SYSTEM: &str = "cancel-child-runs";
 
 /// The prefix of one replay.
 #[derive(Debug, Clone)]
@@ -45,7 +48,10 @@ impl Names {
 
     fn object(&self, schedule: bool, fields: &Map<String, Value>) -> Value {
         let names_workflow = fields.contains_key("versionId") || fields.contains_key("source");
-        let system = fields.get("source").is_some_and(|source| source == "system");
+        // A list of runs does not say whose a workflow is.
+        let system = fields
+            .get("source")
+            .map_or_else(|| fields.get("name").is_some_and(|name| name == SYSTEM), |source| source == "system");
         let one = |(key, value): (&String, &Value)| {
             let ours = match key.as_str() {
                 "name" => names_workflow && !system,

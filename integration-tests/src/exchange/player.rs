@@ -6,13 +6,15 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::claims::Claims;
+use super::claims::{Claims, fits};
 use super::compare::Mismatch;
 use super::differences::Differences;
 use super::ids::{Ids, Kind};
 use super::judge::{Court, Verdict, to_f64};
+use super::lists;
 use super::live::{Answer, Live};
 use super::names::Names;
+use super::pace::Pace;
 use super::recording::{Exchange, Recording};
 use super::report::{Fault, Outcome, shown};
 use super::sleeps::Sleeps;
@@ -20,6 +22,8 @@ use super::timeline::{Timeline, runs_of, target};
 
 /// A scenario is given up after so many wrong answers.
 pub(super) const FAULTS: usize = 10;
+/// So many of the system's runs in one list are looked at.
+const SYSTEM_RUNS: usize = 100;
 /// What section 12.7 of the contract allows.
 pub(super) const AHEAD: &str = "a timer that was exact (12.7)";
 
@@ -54,6 +58,7 @@ pub struct Player<'a> {
     pub(super) as_recorded: bool,
     pub(super) claims: Claims,
     pub(super) sleeps: Sleeps,
+    pub(super) pace: Pace,
     pub(super) extra: HashMap<String, i64>,
     pub(super) latest: HashMap<String, String>,
     pub(super) parted: HashSet<String>,
@@ -89,6 +94,7 @@ impl<'a> Player<'a> {
             as_recorded: recording.speaks_of_keys(),
             claims: Claims::default(),
             sleeps: Sleeps::default(),
+            pace: Pace::default(),
             extra: HashMap::new(),
             latest: HashMap::new(),
             parted: HashSet::new(),
@@ -108,6 +114,7 @@ impl<'a> Player<'a> {
                 continue;
             }
             exchanges += 1;
+            self.pace.wait(&exchange).await;
             let played = if exchange.procedure() == "workflowRun/claimReadyV1" && exchange.status == 200 {
                 self.claim(place, &exchange).await
             } else {
@@ -175,6 +182,7 @@ impl<'a> Player<'a> {
         let deadline = self.deadline(exchange);
         let (verdict, answer) = loop {
             let answer = self.live.send(&call).await?;
+            self.recognise(exchange, &answer).await;
             let mut verdict = self.judge(exchange, &answer);
             let tolerable = verdict.mismatches.iter().all(|found| self.differences.allowing(exchange, found).is_some());
             // A page that is no answer of the contract does not get better.
@@ -190,6 +198,33 @@ impl<'a> Player<'a> {
         };
         self.conclude(exchange, &answer, verdict);
         Ok(())
+    }
+
+    /// Finds out which of the system's runs that a list shows are those of this scenario.
+    async fn recognise(&mut self, exchange: &Exchange, answer: &Answer) {
+        if exchange.procedure() != "workflowRun/listV1" || !lists::asks_for_system(exchange) {
+            return;
+        }
+        let runs = |body: Option<&Value>| -> Vec<String> {
+            let runs = body.and_then(|body| body.pointer("/json/runs")?.as_array());
+            runs.into_iter().flatten().filter_map(|run| Some(run.get("id")?.as_str()?.to_owned())).collect()
+        };
+        for live in runs(answer.body.as_ref()).iter().take(SYSTEM_RUNS) {
+            if self.ids.recorded(live).is_some() {
+                continue;
+            }
+            let Some(record) = self.live.run(live).await else { continue };
+            let candidates = runs(exchange.response_body.as_ref());
+            let same = |run: &&String| {
+                self.ids.bound(run).is_none()
+                    && self.timeline.record(run).is_some()
+                    && fits(&self.timeline, &self.names, &self.ids, run, &record)
+            };
+            if let Some(run) = candidates.iter().find(same) {
+                // Neither stands for another one: both were looked up.
+                let _bound = self.ids.bind(Kind::Thing, run, live);
+            }
+        }
     }
 
     fn judge(&self, exchange: &Exchange, answer: &Answer) -> Verdict {
@@ -219,6 +254,7 @@ impl<'a> Player<'a> {
         }
         self.ids = verdict.ids;
         self.sleeps.note(exchange);
+        self.pace.note(exchange);
         self.learn(exchange, answer);
     }
 

@@ -6,6 +6,8 @@ use std::path::Path;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use super::halves;
+
 /// How the credentials of the recorded server's valid key were made unreadable.
 const REDACTED: &str = "aiki_00000000_REDACTED";
 
@@ -73,15 +75,16 @@ impl Recording {
     /// A text that names the file, when it cannot be read or has another form.
     pub fn load(path: &Path) -> Result<Self, String> {
         let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        serde_json::from_str(&text)
+        serde_json::from_str(&halves::hide(&text))
             .map_err(|error| format!("{}: not a recording of exchanges: {error}", path.display()))
     }
 
-    /// Reads every `*.json` of a directory, by name.
+    /// Reads every `*.json` of a directory, by name. One that cannot be read keeps nobody from the others: it comes
+    /// back as the text of [`load`](Self::load).
     ///
     /// # Errors
-    /// As [`load`](Self::load), and when the directory holds no recording.
-    pub fn load_all(directory: &Path) -> Result<Vec<Self>, String> {
+    /// When the directory cannot be read or holds no recording.
+    pub fn load_each(directory: &Path) -> Result<Vec<Result<Self, String>>, String> {
         let entries = std::fs::read_dir(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
         let mut paths: Vec<_> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
         paths.retain(|path| path.extension().is_some_and(|ending| ending == "json"));
@@ -89,7 +92,15 @@ impl Recording {
         if paths.is_empty() {
             return Err(format!("{} holds no *.json: give the directory of the recordings", directory.display()));
         }
-        paths.iter().map(|path| Self::load(path)).collect()
+        Ok(paths.iter().map(|path| Self::load(path)).collect())
+    }
+
+    /// As [`load_each`](Self::load_each), when all of them are needed.
+    ///
+    /// # Errors
+    /// As there, and the first one that cannot be read.
+    pub fn load_all(directory: &Path) -> Result<Vec<Self>, String> {
+        Self::load_each(directory)?.into_iter().collect()
     }
 
     /// Whether any request was sent with a key that the recorded server knew.

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use super::ids::{each_id, time_of};
+use super::names::PAYLOADS;
 use super::recording::{Exchange, Recording};
 
 /// Ids that are older than the recording by more than this, ms, were there before it.
@@ -174,9 +175,15 @@ pub fn before(exchange: &Exchange) -> Option<Mark> {
 fn origins(recording: &Recording) -> (HashSet<String>, HashSet<String>) {
     let (mut foreign, mut unknown, mut seen) = (HashSet::new(), HashSet::new(), HashSet::new());
     let old = |id: &str| time_of(id) + LEEWAY < recording.recorded_at_epoch_ms;
+    let ended = recording.exchanges.iter().map(|exchange| exchange.received_at_ms).max().unwrap_or_default();
+    let early = |id: &str| time_of(id) > recording.recorded_at_epoch_ms + ended + LEEWAY;
+    let given = given(recording);
     for exchange in &recording.exchanges {
+        // A poll that was folded away may have given the transition from which the next poll goes on.
+        let polled = exchange.input().and_then(|input| input.get("afterStateTransitionId")).and_then(Value::as_str);
         each_id(exchange.request_body.as_ref().unwrap_or(&Value::Null), &mut |id| {
-            if seen.insert(id) && old(id) {
+            let invented = !given.contains(id) && (polled != Some(id) || early(id));
+            if seen.insert(id) && (old(id) || invented) {
                 unknown.insert(id.to_owned());
             }
         });
@@ -204,6 +211,28 @@ fn origins(recording: &Recording) -> (HashSet<String>, HashSet<String>) {
         }
     }
     (foreign, unknown)
+}
+
+/// Every id that an answer gave, echoes apart: what was sent comes back in payloads and among what failed.
+fn given(recording: &Recording) -> HashSet<&str> {
+    fn walk<'v>(value: &'v Value, ids: &mut HashSet<&'v str>) {
+        match value {
+            Value::Object(fields) => {
+                for (key, value) in fields {
+                    if key != "failedIds" && !PAYLOADS.contains(&key.as_str()) {
+                        walk(value, ids);
+                    }
+                }
+            }
+            Value::Array(values) => values.iter().for_each(|value| walk(value, ids)),
+            text => each_id(text, &mut |id| {
+                ids.insert(id);
+            }),
+        }
+    }
+    let mut ids = HashSet::new();
+    recording.exchanges.iter().filter_map(Exchange::output).for_each(|output| walk(output, &mut ids));
+    ids
 }
 
 fn in_order_of_effect(exchanges: &[Exchange]) -> Vec<Exchange> {
@@ -234,10 +263,31 @@ fn precedes(one: &Exchange, other: &Exchange) -> bool {
     let ended = other.output().and_then(|output| output.pointer("/state/status")).and_then(Value::as_str);
     let ended = matches!(ended, Some("completed" | "failed" | "cancelled"));
     let running = one.output().and_then(|output| output.get("terminated")) == Some(&Value::Bool(false));
-    let lost = other.code() == Some("WORKFLOW_RUN_REVISION_CONFLICT");
-    same && (running && ended
-        || lost && one.status == 200 && after(one).is_some() && is_write(one)
-        || task_unseen(one, other))
+    let expected = |exchange: &Exchange| exchange.input().and_then(|input| input.get("expectedRevision")?.as_i64());
+    // The loser of two who saw the same revision may find the run where its move is illegal.
+    let at_once = one.sent_at_ms < other.received_at_ms && other.sent_at_ms < one.received_at_ms;
+    let outrun = at_once && other.status == 400 && expected(other).is_some() && expected(one) == expected(other);
+    let lost = outrun || other.code() == Some("WORKFLOW_RUN_REVISION_CONFLICT");
+    (same
+        && (running && ended
+            || lost && one.status == 200 && after(one).is_some() && is_write(one)
+            || task_unseen(one, other)))
+        || meets(one, other).is_some_and(|done| done)
+        || meets(other, one).is_some_and(|done| !done)
+}
+
+/// Of the end of a run and somebody's wait for it: whether the wait found the run at its end. Nothing when the two
+/// are something else.
+fn meets(end: &Exchange, wait: &Exchange) -> Option<bool> {
+    let status = |exchange: &Exchange| exchange.output()?.pointer("/state/status")?.as_str().map(str::to_owned);
+    let awaited = wait.input()?.pointer("/state/childWorkflowRunId")?.as_str()?;
+    let ended = matches!(status(end)?.as_str(), "completed" | "failed" | "cancelled");
+    (ended && target(end) == Some(awaited)).then_some(())?;
+    match status(wait)?.as_str() {
+        "scheduled" => Some(true),
+        "awaiting_child_workflow" => Some(false),
+        _ => None,
+    }
 }
 
 /// Whether a record was read before a task's transition.

@@ -21,7 +21,18 @@ pub(super) async fn get(client: LocalClient, asked: ById) -> Result<FoundTask, R
 }
 
 pub(super) async fn transition(client: LocalClient, asked: TaskTransition) -> Result<TransitionedTask, Refusal> {
-    let task = client.transition_task(asked.into_core()?).await?;
+    let (run, expected) = (asked.run.clone(), asked.expected_revision);
+    let moved = match asked.into_core() {
+        Ok(moved) => moved,
+        // A run that is not there, or has moved on, goes before a task that is not there.
+        Err(unknown) => {
+            let run = UnknownId::run(&run)?;
+            let actual = client.load(run).await?.head.revision;
+            let conflict = ServerError::RevisionConflict { run, expected, actual };
+            return Err(if actual == expected { unknown.into() } else { conflict.into() });
+        }
+    };
+    let task = client.transition_task(moved).await?;
     Ok(TransitionedTask { task_info: task.into() })
 }
 

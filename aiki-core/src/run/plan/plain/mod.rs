@@ -21,7 +21,7 @@ use crate::run::transition::IllegalTransition;
 
 pub use child::{adopt_plainly, judge_parent};
 pub use claim::{claim_plainly, refresh_plainly};
-pub use run::{Awaited, place_of, transition_run};
+pub use run::{Awaited, event_again, place_of, transition_run};
 pub use task::{TransitionedTask, transition_task};
 
 /// Who holds a run that was claimed by the plain contract: its workers have no names.

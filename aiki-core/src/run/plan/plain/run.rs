@@ -200,6 +200,16 @@ fn look_again(
     Ok(answer)
 }
 
+/// Plans what a repeated event does, by its sender's own id: nothing is kept of it, but a plain worker that waits for
+/// one of its name looks again, as the contract has it. Whether anything changed.
+pub fn event_again(head: &mut RunHead, name: &str, now: Timestamp, entries: &mut Vec<HistoryEntry>) -> bool {
+    if !head.plain || !matches!(&head.state, RunState::AwaitingEvent { event, .. } if event == name) {
+        return false;
+    }
+    drop_waits(head, ScheduledReason::Event, now, entries);
+    look_again(head, ScheduledReason::Event, now, entries).is_ok()
+}
+
 /// A run that is sent back to work waits no longer. A sleep is cut short; a wait that nothing came of
 /// leaves nothing behind.
 fn drop_waits(head: &mut RunHead, reason: ScheduledReason, now: Timestamp, entries: &mut Vec<HistoryEntry>) {
