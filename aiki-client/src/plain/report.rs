@@ -15,6 +15,7 @@ use super::Plain;
 use super::calls::{Create, MoveRun, MoveTask, Options, Parent, State, TaskState};
 use super::held::{Held, Waiting};
 use super::record::events;
+use super::unsupported::{continuing, deadline};
 use crate::http::{Failure, GaveUp, Repeat};
 
 /// The sleep of a run that has to be looked at again at once. Code that sleeps under another name never sees it.
@@ -29,12 +30,18 @@ enum Next {
 
 impl Plain {
     /// Writes a report, transition by transition. What was written before a failure is not written again when the
-    /// same report comes again; when it is open whether one was written, the claim is given up.
+    /// same report comes again; when it is open whether one was written, the claim is given up. After a refusal the
+    /// claim stands, so that the worker can fail the run.
     pub(super) async fn write(&self, report: Report) -> Result<ReportReceipt, ServerError> {
         let run = report.run;
-        let Some(mut held) = self.claims().take(run, report.epoch) else { return Err(ServerError::ClaimLost(run)) };
-        if let Some((seq, receipt)) = held.last.clone().filter(|(seq, _)| *seq == report.seq) {
-            held.last = Some((seq, receipt.clone()));
+        let Some((mut held, _taken)) = self.claims().take(run, report.epoch) else {
+            return Err(ServerError::ClaimLost(run));
+        };
+        if let Err(refused) = check(&report, &held) {
+            self.claims().put(run, held);
+            return Err(refused);
+        }
+        if let Some((_, receipt)) = held.last.clone().filter(|(seq, _)| *seq == report.seq) {
             self.claims().put(run, held);
             return Ok(receipt);
         }
@@ -54,7 +61,13 @@ impl Plain {
                     tracing::warn!(%run, reason, "it is open whether a step was written: the run is begun again");
                     return Err(ServerError::ClaimLost(run));
                 }
-                Err(gave_up) => return Err(self.error(run, gave_up)),
+                Err(gave_up) => {
+                    let error = self.error(run, gave_up);
+                    if !matches!(error, ServerError::ClaimLost(_) | ServerError::RunNotFound(_)) {
+                        self.claims().put(run, held);
+                    }
+                    return Err(error);
+                }
             }
         }
         let receipt = receipt(&held);
@@ -148,11 +161,7 @@ impl Plain {
                 let state = caused(State { next_attempt_in_ms, ..State::of("awaiting_retry") }, cause, held);
                 return self.over(run, held, state).await;
             }
-            Transition::ContinuedAsNew { .. } => {
-                return Err(GaveUp::refused(ServerError::Invalid(
-                    "a server of the plain contract cannot continue a run as new: start another run instead".into(),
-                )));
-            }
+            Transition::ContinuedAsNew { .. } => return Err(GaveUp::refused(continuing())),
         }
         Ok(Next::GoOn)
     }
@@ -241,6 +250,21 @@ impl Plain {
         held.started.push(Some(created.id));
         Ok(())
     }
+}
+
+/// What is refused before anything of it is written.
+fn check(report: &Report, held: &Held) -> Result<(), ServerError> {
+    if let Some((last, _)) = held.last.as_ref().filter(|(last, _)| report.seq < *last) {
+        return Err(ServerError::Invalid(format!("report {} comes behind report {last}: count on", report.seq)));
+    }
+    for transition in &report.transitions {
+        match transition {
+            Transition::ContinuedAsNew { .. } => return Err(continuing()),
+            Transition::ChildOpened { start, .. } if start.time_limit.is_some() => return Err(deadline()),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn receipt(held: &Held) -> ReportReceipt {
