@@ -1,11 +1,11 @@
 //! The claims of this client. The contract's server knows of no epochs: the revision is the fence.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aiki_core::id::TransitionId;
-use aiki_core::{ReportReceipt, RunId, TaskId};
+use aiki_core::{Name, ReportReceipt, RunId, TaskId};
 
 /// A step that was opened under this claim and waits.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub(super) struct Held {
     /// The server's ids of the tasks, by our ordinal.
     pub(super) tasks: Vec<TaskId>,
     pub(super) children: Vec<RunId>,
+    /// The run's pool, which its children belong to unless they name one.
+    pub(super) pool: Option<Name>,
     /// Events that the worker knows of, and children whose end it knows.
     pub(super) events: usize,
     pub(super) ended: BTreeSet<u32>,
@@ -44,6 +46,9 @@ impl Held {
     }
 }
 
+/// So many last reports are known again.
+const KEPT: usize = 256;
+
 /// All claims, at most as many as the client's workers hold.
 #[derive(Debug, Default)]
 pub(crate) struct Claims {
@@ -55,6 +60,8 @@ struct All {
     held: HashMap<RunId, Held>,
     /// Claims that somebody works on, by their epochs.
     taken: HashMap<RunId, u64>,
+    /// The last reports under claims that have ended, the latest [`KEPT`] of them.
+    ended: VecDeque<(RunId, u64, u64, ReportReceipt)>,
 }
 
 /// How a claim stands, as far as this client knows.
@@ -115,6 +122,22 @@ impl Claims {
             (_, Some(of)) if *of == epoch => Standing::Writing,
             _ => Standing::Gone,
         }
+    }
+
+    /// Keeps the answer to the report that ended a claim.
+    pub(super) fn end(&self, run: RunId, epoch: u64, seq: u64, receipt: ReportReceipt) {
+        let mut all = self.all();
+        if all.ended.len() >= KEPT {
+            all.ended.pop_front();
+        }
+        all.ended.push_back((run, epoch, seq, receipt));
+    }
+
+    /// The answer to a report that ended a claim.
+    pub(super) fn ended(&self, run: RunId, epoch: u64, seq: u64) -> Option<ReportReceipt> {
+        let all = self.all();
+        let known = all.ended.iter().find(|known| (known.0, known.1, known.2) == (run, epoch, seq));
+        known.map(|known| known.3.clone())
     }
 
     /// Whether something is being written under a claim of the run.

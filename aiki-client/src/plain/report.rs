@@ -10,6 +10,7 @@ use aiki_core::time::ceil_millis;
 use aiki_core::{Report, ReportReceipt, RunId, ServerError, TaskId, Transition};
 use aiki_wire::contract::run_answer::{CreatedRun, RunAfter};
 use aiki_wire::contract::task_answer::TransitionedTask;
+use aiki_wire::error::ErrorCode;
 
 use super::Plain;
 use super::calls::{Create, MoveRun, MoveTask, Options, Parent, State, TaskState};
@@ -35,7 +36,8 @@ impl Plain {
     pub(super) async fn write(&self, report: Report) -> Result<ReportReceipt, ServerError> {
         let run = report.run;
         let Some((mut held, _taken)) = self.claims().take(run, report.epoch) else {
-            return Err(ServerError::ClaimLost(run));
+            let repeated = self.claims().ended(run, report.epoch, report.seq);
+            return repeated.ok_or(ServerError::ClaimLost(run));
         };
         if let Err(refused) = check(&report, &held) {
             self.claims().put(run, held);
@@ -52,7 +54,11 @@ impl Plain {
         for transition in report.transitions.into_iter().skip(held.writing.1) {
             match self.step(run, &mut held, transition).await {
                 Ok(Next::GoOn) => held.writing.1 += 1,
-                Ok(Next::Over) => return Ok(receipt(&held)),
+                Ok(Next::Over) => {
+                    let receipt = receipt(&held);
+                    self.claims().end(run, report.epoch, report.seq, receipt.clone());
+                    return Ok(receipt);
+                }
                 Err(GaveUp { failure: Failure::Unsent { reason, .. }, .. }) => {
                     self.claims().put(run, held);
                     return Err(ServerError::Unavailable(reason));
@@ -62,7 +68,12 @@ impl Plain {
                     return Err(ServerError::ClaimLost(run));
                 }
                 Err(gave_up) => {
+                    let judged = matches!(gave_up.failure, Failure::Coded(ErrorCode::BadRequest, _));
                     let error = self.error(run, gave_up);
+                    // Whether the run may go there is judged before its revision is: it may have moved on.
+                    if judged && self.fetch(run).await.is_ok_and(|fresh| fresh.revision != held.revision) {
+                        return Err(ServerError::ClaimLost(run));
+                    }
                     if !matches!(error, ServerError::ClaimLost(_) | ServerError::RunNotFound(_)) {
                         self.claims().put(run, held);
                     }
@@ -241,7 +252,8 @@ impl Plain {
     }
 
     async fn start_child(&self, run: RunId, held: &mut Held, start: ChildStart) -> Result<(), GaveUp> {
-        let ChildStart { workflow, input, input_hash, reference, options, .. } = start;
+        let ChildStart { workflow, input, input_hash, reference, mut options, .. } = start;
+        options.pool = options.pool.or_else(|| held.pool.clone());
         let request = CreateRun { reference, options: Some(options), ..CreateRun::new(workflow, input, input_hash) };
         let parent = Parent { workflow_run_id: run, expected_revision: held.revision };
         let call = Create::new(request, Some(parent));

@@ -3,7 +3,7 @@
 use aiki_core::hash::input_hash;
 use aiki_core::name::WorkflowKey;
 use aiki_core::schedule::{
-    ActivateSchedule, ScheduleFilter, ScheduleId, SchedulePage, ScheduleRecord, ScheduleStatus, definition_hash,
+    ActivateSchedule, ScheduleFilter, ScheduleId, SchedulePage, ScheduleRecord, ScheduleStatus, Timing, definition_hash,
 };
 use aiki_core::{InputHash, Name, Payload, ServerClient, ServerError};
 use aiki_wire::contract::schedule::{
@@ -24,6 +24,7 @@ const PAGE: usize = 1_000;
 
 impl Plain {
     pub(super) async fn activate(&self, request: ActivateSchedule) -> Result<ScheduleRecord, ServerError> {
+        check(&request.spec.timing)?;
         let Some(call) = ActivateV1::of(request.clone()) else {
             let text = "a schedule needs the name and the version of a workflow, and the hash of the input";
             return Err(ServerError::Invalid(text.into()));
@@ -190,6 +191,19 @@ impl Plain {
             }
         }
         Ok(ServerError::Invalid(told))
+    }
+}
+
+/// What cannot be a spec, which servers of the contract tell as a fault of their own or not at all.
+fn check(timing: &Timing) -> Result<(), ServerError> {
+    match timing {
+        Timing::Interval { every_ms: 0 } => {
+            Err(ServerError::Invalid("the interval is 0: give a millisecond or more".into()))
+        }
+        Timing::Cron { expression, .. } if expression.trim().is_empty() => {
+            Err(ServerError::Invalid("the cron expression is empty: give five fields, or six with seconds".into()))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -38,6 +38,8 @@ use super::report::AGAIN;
 use super::unsupported::{check_start, exporting, listing_workers};
 use crate::http::{Failure, GaveUp, Repeat};
 
+/// As with our own procedures.
+const CANCELLED_AT_ONCE: usize = 1_000;
 /// So often an event is sent to a run that moves at that moment.
 const EVENT_TRIES: usize = 5;
 /// Time between two looks at a run that is waited for.
@@ -105,6 +107,7 @@ impl Plain {
             transition: None,
             tasks,
             children,
+            pool: record.options.as_ref().and_then(|options| options.pool.clone()),
             events: record.events.len(),
             ended: ended.collect(),
             waiting: Vec::new(),
@@ -256,7 +259,8 @@ impl ServerClient for Plain {
         self.stats(workflow).await
     }
 
-    async fn export_run(&self, _run: RunId) -> Result<RunExport, ServerError> {
+    async fn export_run(&self, run: RunId) -> Result<RunExport, ServerError> {
+        self.state(run).await?;
         Err(exporting())
     }
 
@@ -364,10 +368,14 @@ impl ServerClient for Plain {
 
     async fn cancel_runs(&self, runs: &[RunId]) -> Result<Vec<RunId>, ServerError> {
         let Some(first) = runs.first() else { return Ok(Vec::new()) };
+        if runs.len() > CANCELLED_AT_ONCE {
+            let text = format!("{} runs in one request: cancel at most {CANCELLED_AT_ONCE} at a time", runs.len());
+            return Err(ServerError::Invalid(text));
+        }
         let call = Cancel { ids: runs.to_vec() };
         let answer: CancelledRuns = self.about(*first, "workflowRun/cancelByIdsV1", &call, Repeat::Unsafe).await?;
-        let cancelled: BTreeSet<_> = answer.cancelled_ids.into_iter().collect();
-        Ok(runs.iter().copied().filter(|run| cancelled.contains(run)).collect())
+        let mut cancelled: BTreeSet<_> = answer.cancelled_ids.into_iter().collect();
+        Ok(runs.iter().copied().filter(|run| cancelled.remove(run)).collect())
     }
 
     async fn command_run(&self, run: RunId, command: RunCommand) -> Result<(), ServerError> {

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use aiki_client::HttpClient;
-use aiki_conformance::server::{claim, create, request, workflow};
+use aiki_conformance::server::{Pass, claim, create, request, workflow};
 use aiki_core::run::head::ConcurrencyKey;
-use aiki_core::run::plan::{CreateRun, Deadline};
+use aiki_core::run::plan::{CreateRun, Deadline, RunCommand};
 use aiki_core::run::{Reference, RunStatus};
 use aiki_core::server_client::ClaimStatus;
 use aiki_core::{
@@ -198,4 +198,16 @@ async fn a_claim_that_another_worker_took_over_is_lost_also_while_the_run_goes_o
     claim(&Client::new(thief), "v", run).await;
     assert_eq!(other.refresh_runs(&name, &[pass.claim()], MS).await.unwrap(), [ClaimStatus::Lost]);
     assert_eq!(other.refresh_runs(&name, &[pass.claim()], MS).await.unwrap(), [ClaimStatus::Lost], "and stays so");
+}
+
+#[tokio::test]
+async fn a_report_of_a_run_that_was_paused_meanwhile_tells_that_the_claim_is_gone() {
+    let (_server, _served, http) = plain().await;
+    let client = Client::new(http);
+    let run = create(&client).await;
+    let mut pass = claim(&client, "w", run).await;
+    client.server().command_run(run, RunCommand::Pause).await.unwrap();
+    // A run that is paused may not sleep: the contract says that first.
+    let told = pass.try_report(vec![Pass::sleep(0, MS), Transition::Suspended]).await;
+    assert_eq!(told, Err(ServerError::ClaimLost(run)));
 }

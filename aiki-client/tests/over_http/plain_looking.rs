@@ -4,13 +4,15 @@
 use std::time::Duration;
 
 use aiki_client::HttpClient;
-use aiki_conformance::server::{ServerHarness, child_start, claim, create, create_as, request, send, workflow};
+use aiki_conformance::server::{
+    ServerHarness, child_start, claim, create, create_as, event, request, send, try_claim, workflow,
+};
 use aiki_core::listing::{RunFilter, RunOrder, RunPageRequest, WorkflowFilter};
 use aiki_core::name::WorkflowKey;
 use aiki_core::run::plan::{CreateRun, TaskTarget};
 use aiki_core::run::record::{Signal, TransitionChange};
 use aiki_core::run::{Reference, RunStatus, TaskStatus};
-use aiki_core::server_client::SetTaskResult;
+use aiki_core::server_client::{ClaimOutcome, SetTaskResult};
 use aiki_core::{Client, ErrorObject, Failure, Payload, RunId, ServerError, Transition};
 use aiki_server::Server;
 
@@ -205,4 +207,25 @@ async fn a_start_under_a_known_reference_says_so_and_a_conflict_names_the_run() 
     let later = create(&client).await;
     let newer = RunFilter { created_from: Some(later.created_at()), ..RunFilter::default() };
     assert_eq!(list(&client, newer).await, [later]);
+}
+
+#[tokio::test]
+async fn namespaces_do_not_see_each_other_by_the_plain_contract() {
+    let house = OverHttp::plain().await;
+    let (ours, theirs) = (house.client(), house.client_for("other".into()));
+    let run = create_as(&ours, referring("a", workflow())).await;
+    let own = create_as(&theirs, referring("a", workflow())).await;
+    let gone = |answer: Result<(), ServerError>| assert_eq!(answer, Err(ServerError::RunNotFound(run)));
+    let server = theirs.server();
+    gone(server.get_run(run).await.map(drop));
+    gone(server.await_run(run, Duration::ZERO).await.map(drop));
+    gone(server.list_transitions(run).await.map(drop));
+    gone(server.cancel_run(run, None).await);
+    gone(server.send_event(event(run, "paid", None)).await);
+    gone(server.export_run(run).await.map(drop));
+    assert!(server.list_child_runs(run, &[]).await.unwrap().is_empty());
+    assert!(server.cancel_runs(&[run]).await.unwrap().is_empty());
+    assert_eq!(try_claim(&theirs, "w", run).await, ClaimOutcome::Done);
+    let named = RunFilter { reference_id: Some("a".into()), ..RunFilter::default() };
+    assert_eq!((list(&ours, named.clone()).await, list(&theirs, named).await), (vec![run], vec![own]));
 }

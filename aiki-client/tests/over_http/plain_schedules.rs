@@ -41,7 +41,7 @@ async fn a_worker_carries_out_what_a_schedule_starts() {
         async move {
             let twice = double.start(&run, n).await?;
             run.sleep("nap", 20 * MS).await;
-            double.start(&run, twice).await
+            Ok::<_, Failure>(double.start(&run, twice).await?)
         }
     });
     let (_server, _served, client) = abroad().await;
