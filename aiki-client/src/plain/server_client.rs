@@ -304,7 +304,11 @@ impl ServerClient for Plain {
             let held = match self.claims().standing(*run, *epoch) {
                 Standing::Gone => false,
                 Standing::Writing => true,
-                Standing::Held { revision, transition } => self.stands(*run, revision, transition).await?,
+                // A report may have moved the run meanwhile.
+                Standing::Held { revision, transition } => {
+                    self.stands(*run, revision, transition).await?
+                        || self.claims().standing(*run, *epoch) == Standing::Writing
+                }
             };
             if held {
                 let call = Id { id: run.to_string() };

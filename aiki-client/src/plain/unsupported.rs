@@ -3,11 +3,11 @@
 use aiki_core::ServerError;
 use aiki_core::run::plan::CreateRun;
 
-/// Refuses an operation for good: `extension` is the procedure or the field of our own that it takes.
+/// Refuses an operation for good: `extension` is the procedure of our own that it takes, with the field.
 pub(super) fn unsupported(operation: &str, extension: &str, instead: &str) -> ServerError {
     ServerError::Unsupported {
         operation: operation.to_owned(),
-        reason: format!("it takes our extension `{extension}`, and this server speaks the plain contract only"),
+        reason: format!("it takes our extension {extension}, and this server speaks the plain contract only"),
         instead: instead.to_owned(),
     }
 }
@@ -21,7 +21,7 @@ pub(super) fn check_start(request: &CreateRun) -> Result<(), ServerError> {
         None => Ok(()),
         Some(_) => Err(unsupported(
             "starting a run under a concurrency key",
-            "createRuns, with `concurrency`",
+            "`createRuns` (`concurrency`)",
             "Limit the workflow on its worker, give the runs a pool with one worker, or update the server",
         )),
     }
@@ -30,7 +30,7 @@ pub(super) fn check_start(request: &CreateRun) -> Result<(), ServerError> {
 pub(super) fn deadline() -> ServerError {
     unsupported(
         "starting a run with a deadline",
-        "createRuns, with `deadline`",
+        "`createRuns` (`deadline`)",
         "Leave out the deadline and cancel the run when its time is over, or update the server",
     )
 }
@@ -38,7 +38,7 @@ pub(super) fn deadline() -> ServerError {
 pub(super) fn continuing() -> ServerError {
     unsupported(
         "continuing a run as new",
-        "report, with `continuedAsNew`",
+        "`report` (`continuedAsNew`)",
         "Start another run with that input as the last step and complete this one, or update the server",
     )
 }
@@ -46,12 +46,12 @@ pub(super) fn continuing() -> ServerError {
 pub(super) fn exporting() -> ServerError {
     unsupported(
         "exporting a run",
-        "exportRun",
+        "`exportRun`",
         "Read its record and its transitions (`get_run`, `list_transitions`), or update the server: the contract does \
          not tell in which order steps were settled, so an export could not be replayed",
     )
 }
 
 pub(super) fn listing_workers() -> ServerError {
-    unsupported("listing workers", "listWorkers", "Look at each worker's own status, or update the server")
+    unsupported("listing workers", "`listWorkers`", "Look at each worker's own status, or update the server")
 }

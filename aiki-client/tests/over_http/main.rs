@@ -5,6 +5,7 @@ mod faults;
 mod plain;
 mod plain_conformance;
 mod plain_looking;
+mod plain_races;
 mod plain_schedules;
 mod refusals;
 mod support;

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use aiki_client::HttpClient;
-use aiki_conformance::server::{Pass, claim, create, request, workflow};
+use aiki_conformance::server::{Pass, child_start, claim, create, request, workflow};
+use aiki_core::report::ChildStart;
 use aiki_core::run::head::ConcurrencyKey;
 use aiki_core::run::plan::{CreateRun, Deadline, RunCommand};
 use aiki_core::run::{Reference, RunStatus};
@@ -157,6 +158,10 @@ async fn a_refused_report_leaves_the_claim_to_whoever_fails_the_run() {
     let refused = pass.try_report(continued).await;
     assert!(matches!(&refused, Err(ServerError::Unsupported { .. })), "{refused:?}");
     assert!(client.server().get_run(run).await.unwrap().tasks.is_empty(), "nothing of it was written");
+    let limited = ChildStart { time_limit: Some(MS), ..child_start("1") };
+    let refused = pass.try_report(vec![pass.open(0), Pass::start_child(0, limited)]).await;
+    assert!(matches!(&refused, Err(ServerError::Unsupported { .. })), "{refused:?}");
+    assert!(client.server().get_run(run).await.unwrap().tasks.is_empty(), "nor of this one");
     let missing = pass.try_report(vec![pass.complete(7, "1")]).await;
     assert!(missing.is_err(), "there is no such task");
     pass.finish().await;

@@ -75,7 +75,12 @@ impl Served {
     /// Likewise, with ids as servers of other makes give them.
     pub async fn abroad(server: &Server) -> Self {
         let router = server.router_with(RouterOptions::default().authorize(Keys).native(false));
-        Self::serve("127.0.0.1:0".parse().unwrap(), abroad::foreign_ids(router)).await
+        Self::stub(abroad::foreign_ids(router)).await
+    }
+
+    /// Whatever this answers.
+    pub async fn stub(router: Router) -> Self {
+        Self::serve("127.0.0.1:0".parse().unwrap(), router).await
     }
 
     pub async fn on(server: &Server, address: SocketAddr) -> Self {
