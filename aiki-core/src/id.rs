@@ -135,12 +135,17 @@ impl RunId {
 
     /// The id of the task that this run opened as its `ordinal`-th, counted from 0.
     pub fn task(self, ordinal: u32) -> TaskId {
-        TaskId(self.0 | (u128::from(ordinal) + 1) & (TRANSITION - 1))
+        TaskId(self.front() | (u128::from(ordinal) + 1) & (TRANSITION - 1))
     }
 
     /// The id of this run's `ordinal`-th transition, counted from 0.
     pub fn transition(self, ordinal: u32) -> TransitionId {
-        TransitionId(self.0 | TRANSITION | (u128::from(ordinal) + 1) & (TRANSITION - 1))
+        TransitionId(self.front() | TRANSITION | (u128::from(ordinal) + 1) & (TRANSITION - 1))
+    }
+
+    /// Without the bits for ordinals, which are not zero in the ids of other servers.
+    fn front(self) -> u128 {
+        self.0 & !ORDINAL_MASK
     }
 }
 
@@ -204,6 +209,14 @@ mod tests {
         assert!(tasks.windows(2).all(|pair| pair[0] < pair[1]));
         assert_eq!(tasks[2].run(), run);
         assert_eq!(tasks[2].ordinal(), 2);
+    }
+
+    #[test]
+    fn the_tasks_of_another_servers_run_have_their_places_all_the_same() {
+        let run: RunId = "01M83JF4J42GJARAP9WKVZCHBB".parse().unwrap();
+        assert_ne!(run.to_bits() & ORDINAL_MASK, 0);
+        assert_eq!([0, 1, 7].map(|ordinal| run.task(ordinal).ordinal()), [0, 1, 7]);
+        assert!(run.transition(0) < run.transition(1));
     }
 
     #[test]

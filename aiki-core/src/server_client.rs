@@ -62,6 +62,16 @@ pub enum ServerError {
     /// The run cannot do that in its present state.
     #[error("{0}")]
     IllegalTransition(String),
+    /// This server has no way to do it: repeating the request cannot help.
+    #[error("{operation} is not possible: {reason}. {instead}")]
+    Unsupported {
+        /// What was asked for.
+        operation: String,
+        /// What the server lacks.
+        reason: String,
+        /// What to do next.
+        instead: String,
+    },
     /// The request itself is wrong: repeating it cannot help.
     #[error("the request is refused: {0}")]
     Invalid(String),

@@ -101,7 +101,9 @@ pub fn code_of(error: &ServerError) -> ErrorCode {
         | ServerError::ScheduleNotFound(_) => ErrorCode::NotFound,
         ServerError::ReferenceConflict { .. } => ErrorCode::ReferenceConflict,
         ServerError::RunEnded { .. } => ErrorCode::RunTerminated,
-        ServerError::IllegalTransition(_) | ServerError::Invalid(_) => ErrorCode::BadRequest,
+        ServerError::IllegalTransition(_) | ServerError::Invalid(_) | ServerError::Unsupported { .. } => {
+            ErrorCode::BadRequest
+        }
         ServerError::RevisionConflict { .. } => ErrorCode::RevisionConflict,
         ServerError::TaskStateConflict(_) => ErrorCode::TaskStateConflict,
         ServerError::Forbidden(_) => ErrorCode::Forbidden,

@@ -224,3 +224,10 @@ pub(super) struct Children {
     pub(super) id: RunId,
     pub(super) child_run_status: Vec<aiki_core::run::RunStatus>,
 }
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct HasTerminated {
+    pub(super) id: String,
+    pub(super) after_state_transition_id: String,
+}

@@ -4,15 +4,26 @@
 //! * `record`: from the contract's record to ours
 //! * `held`: the claims of this client
 //! * `report`: from our transitions to the contract's
+//! * `runs`, `window`: lists of runs
+//! * `transitions`: what happened to a run, and results of tasks by hand
+//! * `workflows`: workflows, versions and counts
+//! * `schedules`: schedules
+//! * `unsupported`: what the contract cannot do
 //! * `server_client`: the methods
 //!
-//! What the contract has no place for is left out; `docs/wire-protocol.md` lists it.
+//! `docs/wire-protocol.md` tells for each method what becomes of it.
 
 mod calls;
 mod held;
 mod record;
 mod report;
+mod runs;
+mod schedules;
 mod server_client;
+mod transitions;
+mod unsupported;
+mod window;
+mod workflows;
 
 use std::time::Duration;
 
@@ -52,7 +63,12 @@ impl Plain {
         self.http.post(procedure, body, repeat, Duration::ZERO).await
     }
 
-    /// The same about one run.
+    /// Calls a procedure without input.
+    async fn ask<A: DeserializeOwned + Send + 'static>(&self, procedure: &'static str) -> Result<A, GaveUp> {
+        self.http.post(procedure, "{}".into(), Repeat::Safe, Duration::ZERO).await
+    }
+
+    /// Calls a procedure about one run.
     async fn about<A: DeserializeOwned + Send + 'static>(
         &self,
         run: RunId,

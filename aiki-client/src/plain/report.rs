@@ -10,11 +10,13 @@ use aiki_core::time::ceil_millis;
 use aiki_core::{Report, ReportReceipt, RunId, ServerError, TaskId, Transition};
 use aiki_wire::contract::run_answer::{CreatedRun, RunAfter};
 use aiki_wire::contract::task_answer::TransitionedTask;
+use aiki_wire::error::ErrorCode;
 
 use super::Plain;
 use super::calls::{Create, MoveRun, MoveTask, Options, Parent, State, TaskState};
 use super::held::{Held, Waiting};
 use super::record::events;
+use super::unsupported::{continuing, deadline};
 use crate::http::{Failure, GaveUp, Repeat};
 
 /// The sleep of a run that has to be looked at again at once. Code that sleeps under another name never sees it.
@@ -29,12 +31,19 @@ enum Next {
 
 impl Plain {
     /// Writes a report, transition by transition. What was written before a failure is not written again when the
-    /// same report comes again; when it is open whether one was written, the claim is given up.
+    /// same report comes again; when it is open whether one was written, the claim is given up. After a refusal the
+    /// claim stands, so that the worker can fail the run.
     pub(super) async fn write(&self, report: Report) -> Result<ReportReceipt, ServerError> {
         let run = report.run;
-        let Some(mut held) = self.claims().take(run, report.epoch) else { return Err(ServerError::ClaimLost(run)) };
-        if let Some((seq, receipt)) = held.last.clone().filter(|(seq, _)| *seq == report.seq) {
-            held.last = Some((seq, receipt.clone()));
+        let Some((mut held, _taken)) = self.claims().take(run, report.epoch) else {
+            let repeated = self.claims().ended(run, report.epoch, report.seq);
+            return repeated.ok_or(ServerError::ClaimLost(run));
+        };
+        if let Err(refused) = check(&report, &held) {
+            self.claims().put(run, held);
+            return Err(refused);
+        }
+        if let Some((_, receipt)) = held.last.clone().filter(|(seq, _)| *seq == report.seq) {
             self.claims().put(run, held);
             return Ok(receipt);
         }
@@ -45,7 +54,11 @@ impl Plain {
         for transition in report.transitions.into_iter().skip(held.writing.1) {
             match self.step(run, &mut held, transition).await {
                 Ok(Next::GoOn) => held.writing.1 += 1,
-                Ok(Next::Over) => return Ok(receipt(&held)),
+                Ok(Next::Over) => {
+                    let receipt = receipt(&held);
+                    self.claims().end(run, report.epoch, report.seq, receipt.clone());
+                    return Ok(receipt);
+                }
                 Err(GaveUp { failure: Failure::Unsent { reason, .. }, .. }) => {
                     self.claims().put(run, held);
                     return Err(ServerError::Unavailable(reason));
@@ -54,7 +67,18 @@ impl Plain {
                     tracing::warn!(%run, reason, "it is open whether a step was written: the run is begun again");
                     return Err(ServerError::ClaimLost(run));
                 }
-                Err(gave_up) => return Err(self.error(run, gave_up)),
+                Err(gave_up) => {
+                    let judged = matches!(gave_up.failure, Failure::Coded(ErrorCode::BadRequest, _));
+                    let error = self.error(run, gave_up);
+                    // Whether the run may go there is judged before its revision is: it may have moved on.
+                    if judged && self.fetch(run).await.is_ok_and(|fresh| fresh.revision != held.revision) {
+                        return Err(ServerError::ClaimLost(run));
+                    }
+                    if !matches!(error, ServerError::ClaimLost(_) | ServerError::RunNotFound(_)) {
+                        self.claims().put(run, held);
+                    }
+                    return Err(error);
+                }
             }
         }
         let receipt = receipt(&held);
@@ -148,11 +172,7 @@ impl Plain {
                 let state = caused(State { next_attempt_in_ms, ..State::of("awaiting_retry") }, cause, held);
                 return self.over(run, held, state).await;
             }
-            Transition::ContinuedAsNew { .. } => {
-                return Err(GaveUp::refused(ServerError::Invalid(
-                    "a server of the plain contract cannot continue a run as new: start another run instead".into(),
-                )));
-            }
+            Transition::ContinuedAsNew { .. } => return Err(GaveUp::refused(continuing())),
         }
         Ok(Next::GoOn)
     }
@@ -232,7 +252,8 @@ impl Plain {
     }
 
     async fn start_child(&self, run: RunId, held: &mut Held, start: ChildStart) -> Result<(), GaveUp> {
-        let ChildStart { workflow, input, input_hash, reference, options, .. } = start;
+        let ChildStart { workflow, input, input_hash, reference, mut options, .. } = start;
+        options.pool = options.pool.or_else(|| held.pool.clone());
         let request = CreateRun { reference, options: Some(options), ..CreateRun::new(workflow, input, input_hash) };
         let parent = Parent { workflow_run_id: run, expected_revision: held.revision };
         let call = Create::new(request, Some(parent));
@@ -241,6 +262,21 @@ impl Plain {
         held.started.push(Some(created.id));
         Ok(())
     }
+}
+
+/// What is refused before anything of it is written.
+fn check(report: &Report, held: &Held) -> Result<(), ServerError> {
+    if let Some((last, _)) = held.last.as_ref().filter(|(last, _)| report.seq < *last) {
+        return Err(ServerError::Invalid(format!("report {} comes behind report {last}: count on", report.seq)));
+    }
+    for transition in &report.transitions {
+        match transition {
+            Transition::ContinuedAsNew { .. } => return Err(continuing()),
+            Transition::ChildOpened { start, .. } if start.time_limit.is_some() => return Err(deadline()),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn receipt(held: &Held) -> ReportReceipt {

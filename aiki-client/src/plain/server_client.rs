@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use aiki_core::id::TransitionId;
 use aiki_core::listing::{
     RunFilter, RunPage, RunPageRequest, StatusCounts, VersionsPage, VersionsQuery, WorkflowFilter, WorkflowsPage,
     WorkflowsQuery,
@@ -11,7 +12,7 @@ use aiki_core::name::WorkflowKey;
 use aiki_core::run::export::RunExport;
 use aiki_core::run::plan::{CreateRun, RunCommand};
 use aiki_core::run::record::{Signal, TransitionRecord};
-use aiki_core::run::{RunState, RunStatus};
+use aiki_core::run::{ChildRecord, RunState, RunStatus};
 use aiki_core::schedule::{ActivateSchedule, ScheduleFilter, ScheduleId, SchedulePage, ScheduleRecord, ScheduleStatus};
 use aiki_core::server_client::{
     ChildRun, ClaimOutcome, ClaimReady, ClaimRef, ClaimRuns, ClaimStatus, ClaimedRun, CreatedRun, RunView, SendEvent,
@@ -19,7 +20,7 @@ use aiki_core::server_client::{
 };
 use aiki_core::{Name, Report, ReportReceipt, RunId, RunRecord, ServerClient, ServerError};
 use aiki_wire::contract::run_answer::{
-    CancelledRuns, ChildList, CreatedRun as Created, FoundState, ReadyRuns, RunAfter,
+    CancelledRuns, ChildList, CreatedRun as Created, FoundState, ReadyRuns, RunAfter, Terminated,
 };
 use aiki_wire::contract::run_record::{FoundRun, WorkflowRunRecord};
 use aiki_wire::error::ErrorCode;
@@ -28,19 +29,21 @@ use tokio::time::{Instant, sleep};
 
 use super::Plain;
 use super::calls::{
-    ByReference, Cancel, Children, ClaimReady as ClaimReadyV1, Create, Event, EventOptions, Id, MoveRun, State,
+    ByReference, Cancel, Children, ClaimReady as ClaimReadyV1, Create, Event, EventOptions, HasTerminated, Id, MoveRun,
+    State,
 };
-use super::held::Held;
+use super::held::{Held, Standing};
 use super::record::{Folded, children, ended, events, fold};
 use super::report::AGAIN;
-use crate::http::{Failure, Repeat};
+use super::unsupported::{check_start, exporting, listing_workers};
+use crate::http::{Failure, GaveUp, Repeat};
 
+/// As with our own procedures.
+const CANCELLED_AT_ONCE: usize = 1_000;
+/// So often an event is sent to a run that moves at that moment.
+const EVENT_TRIES: usize = 5;
 /// Time between two looks at a run that is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-
-fn missing<T>(what: &str) -> Result<T, ServerError> {
-    Err(ServerError::Invalid(format!("{what}: this client cannot do that with a server of the plain contract")))
-}
 
 impl Plain {
     /// The ends of children that the record does not tell itself.
@@ -57,7 +60,7 @@ impl Plain {
         Ok(ends)
     }
 
-    async fn state(&self, run: RunId) -> Result<RunState, ServerError> {
+    pub(super) async fn state(&self, run: RunId) -> Result<RunState, ServerError> {
         let call = Id { id: run.to_string() };
         let found: FoundState = self.about(run, "workflowRun/getStateV1", &call, Repeat::Safe).await?;
         Ok(found.state)
@@ -66,6 +69,13 @@ impl Plain {
     async fn fold(&self, run: WorkflowRunRecord) -> Result<Folded, ServerError> {
         let ends = self.ends(&run).await?;
         Ok(fold(run, self.namespace(), &ends))
+    }
+
+    /// A record to look at: its tasks have the ids that the server knows them by, not those of a claim.
+    async fn look(&self, run: WorkflowRunRecord) -> Result<RunRecord, ServerError> {
+        let Folded { mut record, tasks, .. } = self.fold(run).await?;
+        record.tasks.iter_mut().zip(tasks).for_each(|(task, id)| task.id = id);
+        Ok(record)
     }
 
     /// Takes a run that was delivered, or that the server has reserved for us.
@@ -94,8 +104,10 @@ impl Plain {
         let held = Held {
             epoch: after.revision,
             revision: after.revision,
+            transition: None,
             tasks,
             children,
+            pool: record.options.as_ref().and_then(|options| options.pool.clone()),
             events: record.events.len(),
             ended: ended.collect(),
             waiting: Vec::new(),
@@ -114,6 +126,38 @@ impl Plain {
         })))
     }
 
+    /// The signals of a run that is not held here. In which order events came and children ended is not told: the
+    /// events are first.
+    async fn signals(&self, run: RunId, known: u32) -> Result<Vec<Signal>, ServerError> {
+        let fetched = self.fetch(run).await?;
+        let RunRecord { events, children, .. } = self.fold(fetched).await?.record;
+        let ended = children.into_iter().filter_map(|child| {
+            let ChildRecord { ordinal: child, ended, .. } = child;
+            ended.map(|state| Signal::ChildEnded { child, state })
+        });
+        Ok(events.into_iter().map(Signal::Event).chain(ended).skip(known as usize).collect())
+    }
+
+    /// Whether a run is still where it was claimed. The first look reads the run and notes its transition; the
+    /// others only ask for that.
+    async fn stands(&self, run: RunId, revision: u64, since: Option<TransitionId>) -> Result<bool, ServerError> {
+        let stands = match since {
+            Some(since) => {
+                let call = HasTerminated { id: run.to_string(), after_state_transition_id: since.to_string() };
+                let told = self.about::<Terminated>(run, "workflowRun/hasTerminatedV1", &call, Repeat::Safe).await;
+                told.map(|told| told.latest_state_transition_id == since)
+            }
+            None => self.fetch(run).await.map(|fetched| {
+                self.claims().note(run, fetched.revision, fetched.state_transition_id);
+                fetched.revision == revision
+            }),
+        };
+        match stands {
+            Err(ServerError::RunNotFound(_)) => Ok(false),
+            stands => stands,
+        }
+    }
+
     async fn transition(&self, run: RunId, state: State) -> Result<(), ServerError> {
         let call = MoveRun::anyhow(run, state);
         self.about::<RunAfter>(run, "workflowRun/transitionStateV1", &call, Repeat::Unsafe).await.map(drop)
@@ -126,31 +170,42 @@ impl ServerClient for Plain {
         self.http.namespace()
     }
 
+    /// Whether the run existed is looked up beforehand: of starts at the same time all may be told that it did not.
     async fn create_run(&self, request: CreateRun) -> Result<CreatedRun, ServerError> {
-        let repeat = if request.reference.is_some() { Repeat::Safe } else { Repeat::Unsafe };
-        let reference_id = request.reference.as_ref().map(|reference| reference.id.clone());
+        check_start(&request)?;
+        let (workflow, reference) = (request.workflow.clone(), request.reference.clone());
+        let known = match &reference {
+            Some(reference) => self.run_under(&workflow, &reference.id).await?,
+            None => None,
+        };
+        let repeat = if reference.is_some() { Repeat::Safe } else { Repeat::Unsafe };
         let created = self.post::<Created>("workflowRun/createV1", &Create::new(request, None), repeat).await;
-        match created {
-            Ok(created) => Ok(CreatedRun { id: created.id, existed: false }),
-            Err(gave_up) => Err(match (&gave_up.failure, reference_id) {
-                (Failure::Coded(ErrorCode::ReferenceConflict, text), Some(id)) => {
-                    ServerError::Invalid(format!("the reference id `{id}` belongs to a run with another input: {text}"))
-                }
-                _ => self.http.shared.error(gave_up),
-            }),
+        match (created, reference) {
+            (Ok(Created { id }), _) => Ok(CreatedRun { id, existed: known == Some(id) }),
+            (Err(GaveUp { failure: Failure::Coded(ErrorCode::ReferenceConflict, told), .. }), Some(reference)) => {
+                let run = match known {
+                    Some(run) => Some(run),
+                    None => self.run_under(&workflow, &reference.id).await?,
+                };
+                Err(match run {
+                    Some(run) => ServerError::ReferenceConflict { reference_id: reference.id, run },
+                    None => ServerError::Invalid(told),
+                })
+            }
+            (Err(gave_up), _) => Err(self.http.shared.error(gave_up)),
         }
     }
 
     async fn get_run(&self, run: RunId) -> Result<RunRecord, ServerError> {
         let fetched = self.fetch(run).await?;
-        Ok(self.fold(fetched).await?.record)
+        self.look(fetched).await
     }
 
     async fn get_run_by_reference(&self, workflow: &WorkflowKey, reference_id: &str) -> Result<RunRecord, ServerError> {
         let (name, version_id) = (workflow.name.as_str(), workflow.version.as_str());
         let call = ByReference { name, version_id, reference_id };
         match self.post::<FoundRun>("workflowRun/getByReferenceIdV1", &call, Repeat::Safe).await {
-            Ok(found) => Ok(self.fold(found.run).await?.record),
+            Ok(found) => self.look(found.run).await,
             Err(gave_up) if matches!(gave_up.failure, Failure::Coded(ErrorCode::NotFound, _)) => {
                 let (workflow, reference_id) = (workflow.clone(), reference_id.to_owned());
                 Err(ServerError::ReferenceNotFound { workflow, reference_id })
@@ -180,32 +235,33 @@ impl ServerClient for Plain {
         Ok(RunView { revision: fetched.revision, state: fetched.state, unserved: false })
     }
 
-    async fn list_transitions(&self, _run: RunId) -> Result<Vec<TransitionRecord>, ServerError> {
-        missing("listing transitions")
+    async fn list_transitions(&self, run: RunId) -> Result<Vec<TransitionRecord>, ServerError> {
+        self.transitions(run).await
     }
 
-    async fn list_runs(&self, _filter: RunFilter, _page: RunPageRequest) -> Result<RunPage, ServerError> {
-        missing("listing runs")
+    async fn list_runs(&self, filter: RunFilter, page: RunPageRequest) -> Result<RunPage, ServerError> {
+        self.runs(filter, page).await
     }
 
-    async fn count_runs(&self, _filter: RunFilter) -> Result<u64, ServerError> {
-        missing("counting runs")
+    async fn count_runs(&self, filter: RunFilter) -> Result<u64, ServerError> {
+        self.count(filter).await
     }
 
-    async fn list_workflows(&self, _query: WorkflowsQuery) -> Result<WorkflowsPage, ServerError> {
-        missing("listing workflows")
+    async fn list_workflows(&self, query: WorkflowsQuery) -> Result<WorkflowsPage, ServerError> {
+        self.workflows(query).await
     }
 
-    async fn list_workflow_versions(&self, _query: VersionsQuery) -> Result<VersionsPage, ServerError> {
-        missing("listing versions")
+    async fn list_workflow_versions(&self, query: VersionsQuery) -> Result<VersionsPage, ServerError> {
+        self.versions(query).await
     }
 
-    async fn run_stats(&self, _workflow: Option<WorkflowFilter>) -> Result<StatusCounts, ServerError> {
-        missing("counting runs by status")
+    async fn run_stats(&self, workflow: Option<WorkflowFilter>) -> Result<StatusCounts, ServerError> {
+        self.stats(workflow).await
     }
 
-    async fn export_run(&self, _run: RunId) -> Result<RunExport, ServerError> {
-        missing("exporting a run")
+    async fn export_run(&self, run: RunId) -> Result<RunExport, ServerError> {
+        self.state(run).await?;
+        Err(exporting())
     }
 
     async fn cancel_run(&self, run: RunId, explanation: Option<String>) -> Result<(), ServerError> {
@@ -245,15 +301,14 @@ impl ServerClient for Plain {
     ) -> Result<Vec<ClaimStatus>, ServerError> {
         let mut answers = Vec::with_capacity(claims.len());
         for ClaimRef { run, epoch } in claims {
-            if !self.claims().has(*run, *epoch) {
-                // A report of it may be under way; when it is over the revision tells.
-                answers.push(ClaimStatus::Held);
-                continue;
-            }
-            let held = match self.state(*run).await {
-                Ok(state) => matches!(state, RunState::Running),
-                Err(ServerError::RunNotFound(_)) => false,
-                Err(error) => return Err(error),
+            let held = match self.claims().standing(*run, *epoch) {
+                Standing::Gone => false,
+                Standing::Writing => true,
+                // A report may have moved the run meanwhile.
+                Standing::Held { revision, transition } => {
+                    self.stands(*run, revision, transition).await?
+                        || self.claims().standing(*run, *epoch) == Standing::Writing
+                }
             };
             if held {
                 let call = Id { id: run.to_string() };
@@ -271,7 +326,7 @@ impl ServerClient for Plain {
     async fn release_runs(&self, _worker: &Name, claims: &[ClaimRef]) -> Result<Vec<ClaimStatus>, ServerError> {
         let mut answers = Vec::with_capacity(claims.len());
         for ClaimRef { run, epoch } in claims {
-            let Some(held) = self.claims().take(*run, *epoch) else {
+            let Some((held, _taken)) = self.claims().take(*run, *epoch) else {
                 answers.push(ClaimStatus::Lost);
                 continue;
             };
@@ -287,23 +342,44 @@ impl ServerClient for Plain {
     }
 
     async fn list_workers(&self) -> Result<Vec<WorkerInfo>, ServerError> {
-        Ok(Vec::new())
+        Err(listing_workers())
     }
 
+    /// The contract keeps events of runs that have ended: it is looked for that first. One that comes while the run
+    /// ends is kept for nobody.
     async fn send_event(&self, request: SendEvent) -> Result<(), ServerError> {
         let SendEvent { run, event } = request;
+        let status = self.state(run).await?.status();
+        if status.is_terminal() {
+            return Err(ServerError::RunEnded { run, status });
+        }
         let repeat = if event.reference_id.is_some() { Repeat::Safe } else { Repeat::Unsafe };
         let reference = event.reference_id.map(|id| Id { id });
         let call = Event { id: run, event_name: event.name, data: event.data, options: EventOptions { reference } };
-        self.about::<Option<()>>(run, "workflowRun/sendEventV1", &call, repeat).await.map(drop)
+        for _ in 0..EVENT_TRIES {
+            let Err(gave_up) = self.post::<Option<()>>("workflowRun/sendEventV1", &call, repeat).await else {
+                return Ok(());
+            };
+            return Err(match gave_up.failure {
+                // The run moved at that moment: nothing was kept.
+                Failure::Coded(ErrorCode::RevisionConflict, _) => continue,
+                Failure::Coded(ErrorCode::NotFound, _) => ServerError::RunNotFound(run),
+                _ => self.http.shared.error(gave_up),
+            });
+        }
+        Err(ServerError::Unavailable(format!("run {run} moves too fast to take the event: send it again")))
     }
 
     async fn cancel_runs(&self, runs: &[RunId]) -> Result<Vec<RunId>, ServerError> {
         let Some(first) = runs.first() else { return Ok(Vec::new()) };
+        if runs.len() > CANCELLED_AT_ONCE {
+            let text = format!("{} runs in one request: cancel at most {CANCELLED_AT_ONCE} at a time", runs.len());
+            return Err(ServerError::Invalid(text));
+        }
         let call = Cancel { ids: runs.to_vec() };
         let answer: CancelledRuns = self.about(*first, "workflowRun/cancelByIdsV1", &call, Repeat::Unsafe).await?;
-        let cancelled: BTreeSet<_> = answer.cancelled_ids.into_iter().collect();
-        Ok(runs.iter().copied().filter(|run| cancelled.contains(run)).collect())
+        let mut cancelled: BTreeSet<_> = answer.cancelled_ids.into_iter().collect();
+        Ok(runs.iter().copied().filter(|run| cancelled.remove(run)).collect())
     }
 
     async fn command_run(&self, run: RunId, command: RunCommand) -> Result<(), ServerError> {
@@ -317,8 +393,8 @@ impl ServerClient for Plain {
         self.transition(run, state).await
     }
 
-    async fn set_task_result(&self, _request: SetTaskResult) -> Result<(), ServerError> {
-        missing("giving a task a result")
+    async fn set_task_result(&self, request: SetTaskResult) -> Result<(), ServerError> {
+        self.set_result(request).await
     }
 
     async fn list_child_runs(&self, run: RunId, statuses: &[RunStatus]) -> Result<Vec<ChildRun>, ServerError> {
@@ -333,8 +409,10 @@ impl ServerClient for Plain {
         Ok(runs)
     }
 
-    async fn get_signals(&self, run: RunId, _known: u32) -> Result<Vec<Signal>, ServerError> {
-        let Some((seen, over, started)) = self.claims().known(run) else { return Ok(Vec::new()) };
+    async fn get_signals(&self, run: RunId, known: u32) -> Result<Vec<Signal>, ServerError> {
+        let Some((seen, over, started)) = self.claims().known(run) else {
+            return if self.claims().is_taken(run) { Ok(Vec::new()) } else { self.signals(run, known).await };
+        };
         let fetched = self.fetch(run).await?;
         let all = events(&fetched);
         let mut signals: Vec<Signal> = all.iter().skip(seen).cloned().map(Signal::Event).collect();
@@ -363,32 +441,32 @@ impl ServerClient for Plain {
         Ok(Vec::new())
     }
 
-    async fn activate_schedule(&self, _request: ActivateSchedule) -> Result<ScheduleRecord, ServerError> {
-        missing("making a schedule")
+    async fn activate_schedule(&self, request: ActivateSchedule) -> Result<ScheduleRecord, ServerError> {
+        self.activate(request).await
     }
 
-    async fn get_schedule(&self, _schedule: ScheduleId) -> Result<ScheduleRecord, ServerError> {
-        missing("reading a schedule")
+    async fn get_schedule(&self, schedule: ScheduleId) -> Result<ScheduleRecord, ServerError> {
+        self.schedule_by_id(schedule).await
     }
 
-    async fn get_schedule_by_reference(&self, _reference_id: &str) -> Result<ScheduleRecord, ServerError> {
-        missing("reading a schedule")
+    async fn get_schedule_by_reference(&self, reference_id: &str) -> Result<ScheduleRecord, ServerError> {
+        self.schedule_by_reference(reference_id).await
     }
 
     async fn list_schedules(
         &self,
-        _filter: ScheduleFilter,
-        _limit: usize,
-        _offset: usize,
+        filter: ScheduleFilter,
+        limit: usize,
+        offset: usize,
     ) -> Result<SchedulePage, ServerError> {
-        missing("listing schedules")
+        self.schedules(filter, limit, offset).await
     }
 
     async fn set_schedule_status(
         &self,
-        _schedule: ScheduleId,
-        _status: ScheduleStatus,
+        schedule: ScheduleId,
+        status: ScheduleStatus,
     ) -> Result<ScheduleRecord, ServerError> {
-        missing("changing a schedule")
+        self.set_schedule(schedule, status).await
     }
 }

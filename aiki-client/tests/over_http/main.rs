@@ -3,6 +3,10 @@
 mod conformance;
 mod faults;
 mod plain;
+mod plain_conformance;
+mod plain_looking;
+mod plain_races;
+mod plain_schedules;
 mod refusals;
 mod support;
 mod tls;

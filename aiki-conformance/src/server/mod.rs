@@ -21,10 +21,24 @@ pub use recorder::Recorder;
 /// ```text
 /// aiki_conformance::server_conformance!(#[tokio::test(start_paused = true)] Memory::start().await);
 /// ```
+///
+/// A server that cannot do everything names the cases that it passes, with `only`; `all_names` has the names of all
+/// cases, so that a test can tell that none was forgotten.
+///
+/// ```text
+/// aiki_conformance::server_conformance!(only #[tokio::test] Small::start().await; claim::a_refreshed_lease_lives_on);
+/// let all: &[&str] = aiki_conformance::server_conformance!(all_names);
+/// ```
 #[macro_export]
 macro_rules! server_conformance {
     (#[$test:meta] $harness:expr) => {
-        $crate::server_conformance!(@cases #[$test] $harness;
+        $crate::server_conformance! { @all only #[$test] $harness; }
+    };
+    (all_names) => {
+        $crate::server_conformance! { @all @names; }
+    };
+    (@all $($front:tt)*) => {
+        $crate::server_conformance! { $($front)*
             create::a_new_run_is_queued_and_announced,
             create::the_same_reference_finds_the_same_run,
             create::a_reference_with_another_input_is_refused,
@@ -165,9 +179,12 @@ macro_rules! server_conformance {
             schedules::a_run_that_has_the_reference_of_an_occurrence_stands_for_it,
             schedules::schedules_are_listed_by_age_and_filtered,
             schedules::namespaces_do_not_see_each_others_schedules,
-        );
+        }
     };
-    (@cases #[$test:meta] $harness:expr; $($group:ident :: $case:ident),+ $(,)?) => {
+    (@names; $($group:ident :: $case:ident),+ $(,)?) => {
+        &[$(concat!(stringify!($group), "::", stringify!($case))),+]
+    };
+    (only #[$test:meta] $harness:expr; $($group:ident :: $case:ident),+ $(,)?) => {
         $(
             #[$test]
             async fn $case() {

@@ -20,10 +20,10 @@ pub struct RunSummary {
     pub status: RunStatus,
     /// When it was created.
     pub created_at: Timestamp,
-    /// When a worker first took it.
+    /// When a worker first took it; `None` also where the server does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
-    /// When it ended; `None` while it goes on.
+    /// When it ended; `None` while it goes on, and where the server does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
     /// The caller's own id for it.
@@ -35,7 +35,7 @@ pub struct RunSummary {
     /// The run that started it as its child.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<RunId>,
-    /// Attempts of the run, the first included.
+    /// Attempts of the run, the first included; 0 where the server does not tell.
     pub attempts: u64,
     /// Its tasks by status, since it was created or last continued as new.
     pub tasks: TaskCounts,

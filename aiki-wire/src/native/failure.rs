@@ -53,6 +53,7 @@ mod tests {
             ServerError::RevisionConflict { run, expected: 1, actual: 2 },
             ServerError::TaskStateConflict(TaskId::from_bits(1)),
             ServerError::Forbidden("no".into()),
+            ServerError::Unsupported { operation: "a".into(), reason: "b".into(), instead: "c".into() },
             ServerError::Invalid("no".into()),
             ServerError::ClaimLost(run),
             ServerError::ScheduleNotFound("s".into()),

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "for tests")]
 
+pub mod abroad;
 pub mod proxy;
 
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use aiki_core::{Client, Clock, Name, Timestamp};
 use aiki_server::Server;
 use aiki_server::http::{Authorize, AuthorizeError, Caller, Role, RouterOptions};
 use async_trait::async_trait;
+use axum::Router;
 use axum::http::HeaderMap;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
@@ -70,15 +72,30 @@ impl Served {
         Self::with(server, "127.0.0.1:0".parse().unwrap(), false).await
     }
 
+    /// Likewise, with ids as servers of other makes give them.
+    pub async fn abroad(server: &Server) -> Self {
+        let router = server.router_with(RouterOptions::default().authorize(Keys).native(false));
+        Self::stub(abroad::foreign_ids(router)).await
+    }
+
+    /// Whatever this answers.
+    pub async fn stub(router: Router) -> Self {
+        Self::serve("127.0.0.1:0".parse().unwrap(), router).await
+    }
+
     pub async fn on(server: &Server, address: SocketAddr) -> Self {
         Self::with(server, address, true).await
     }
 
     async fn with(server: &Server, address: SocketAddr, native: bool) -> Self {
+        let router = server.router_with(RouterOptions::default().authorize(Keys).native(native));
+        Self::serve(address, router).await
+    }
+
+    async fn serve(address: SocketAddr, router: Router) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let listener = listener.into_std().unwrap();
-        let router = server.router_with(RouterOptions::default().authorize(Keys).native(native));
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         runtime.spawn(async move { axum::serve(TcpListener::from_std(listener).unwrap(), router).await.unwrap() });
         Self { address, runtime: Some(runtime) }
@@ -108,19 +125,34 @@ pub struct OverHttp {
     clock: Arc<ManualClock>,
     recorder: Arc<Recorder>,
     path: PathBuf,
+    native: bool,
     running: Mutex<(Server, Arc<Served>)>,
     _folder: tempfile::TempDir,
 }
 
 impl OverHttp {
     pub async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let (path, clock, recorder) = (folder.path().join("aiki.db"), Arc::default(), Arc::default());
-        let running = Mutex::new(Self::serve(&path, &clock, &recorder).await);
-        Self { clock, recorder, path, running, _folder: folder }
+        Self::speaking(true).await
     }
 
-    async fn serve(path: &Path, clock: &Arc<ManualClock>, recorder: &Arc<Recorder>) -> (Server, Arc<Served>) {
+    /// With the procedures of the contract only.
+    pub async fn plain() -> Self {
+        Self::speaking(false).await
+    }
+
+    async fn speaking(native: bool) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, clock, recorder) = (folder.path().join("aiki.db"), Arc::default(), Arc::default());
+        let running = Mutex::new(Self::serve(&path, &clock, &recorder, native).await);
+        Self { clock, recorder, path, native, running, _folder: folder }
+    }
+
+    async fn serve(
+        path: &Path,
+        clock: &Arc<ManualClock>,
+        recorder: &Arc<Recorder>,
+        native: bool,
+    ) -> (Server, Arc<Served>) {
         let server = Server::builder()
             .sqlite(path)
             .clock(clock.clone())
@@ -128,8 +160,8 @@ impl OverHttp {
             .payload_limit(PAYLOAD_LIMIT)
             .history_limit(HISTORY_LIMIT);
         let server = server.start().await.unwrap();
-        let served = Arc::new(Served::on_any(&server).await);
-        (server, served)
+        let served = Served::with(&server, "127.0.0.1:0".parse().unwrap(), native).await;
+        (server, Arc::new(served))
     }
 
     fn current(&self) -> (Server, Arc<Served>) {
@@ -171,7 +203,7 @@ impl ServerHarness for OverHttp {
 
     async fn restart(&self) {
         self.current().0.close().await;
-        let next = Self::serve(&self.path, &self.clock, &self.recorder).await;
+        let next = Self::serve(&self.path, &self.clock, &self.recorder, self.native).await;
         *self.running.lock().unwrap() = next;
     }
 }
