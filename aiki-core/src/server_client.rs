@@ -23,7 +23,7 @@ use crate::schedule::{ActivateSchedule, ScheduleFilter, ScheduleId, SchedulePage
 use crate::time::Timestamp;
 
 /// Why the server did not do what was asked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum ServerError {
     /// There is no such run.
@@ -108,6 +108,8 @@ pub enum ServerError {
 
 impl ServerError {
     /// Whether the same request may succeed later.
+crate::debug_as_display!(ServerError);
+
     pub fn is_transient(&self) -> bool {
         matches!(self, ServerError::Unavailable(_))
     }

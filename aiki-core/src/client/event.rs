@@ -14,7 +14,7 @@ use crate::run::plan::EventMessage;
 use crate::server_client::{MULTICAST_LIMIT, Multicast, SendEvent, ServerError};
 
 /// An event was not sent.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, PartialEq, thiserror::Error)]
 pub enum SendEventError {
     /// The data cannot be written as JSON.
     #[error("the event's data cannot be sent: {0}")]
@@ -35,6 +35,8 @@ pub enum SendEventError {
 /// An event on its way to one or several runs.
 #[must_use = "an event is sent when this is awaited"]
 #[derive(Debug)]
+crate::debug_as_display!(SendEventError);
+
 pub struct SendRunEvent {
     client: Client,
     runs: Vec<RunId>,
