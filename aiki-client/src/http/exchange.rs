@@ -108,7 +108,7 @@ impl Exchange {
             }
             builder = builder.tls_certs_only(certificates);
         }
-        let client = builder.build().map_err(|error| ConfigError::Client(chain(&error)))?;
+        let client = builder.build().map_err(|error| ConfigError::Client(causes(error)))?;
         Ok(Self { client, base, answer_limit: config.answer_limit, sent: AtomicU64::new(0) })
     }
 
@@ -130,7 +130,7 @@ impl Exchange {
             builder = builder.header("traceparent", traceparent.clone());
         }
         self.sent.fetch_add(1, Ordering::Relaxed);
-        let response = builder.send().await.map_err(|error| self.no_answer(&error))?;
+        let response = builder.send().await.map_err(|error| self.no_answer(error))?;
         let (status, headers) = (response.status(), response.headers());
         let json = headers.get(CONTENT_TYPE).is_none_or(|kind| kind.as_bytes().starts_with(b"application/json"));
         let after = headers.get(RETRY_AFTER).and_then(|after| after.to_str().ok()?.trim().parse().ok());
@@ -141,11 +141,11 @@ impl Exchange {
         }
     }
 
-    fn no_answer(&self, error: &reqwest::Error) -> Failure {
-        match mistrust(error, &self.base) {
+    fn no_answer(&self, error: reqwest::Error) -> Failure {
+        match mistrust(&error, &self.base) {
             Some(text) => Failure::Refused(ServerError::Unauthorized(text)),
-            None if error.is_connect() => Failure::Unsent { reason: chain(error), after: None },
-            None => Failure::Lost(chain(error)),
+            None if error.is_connect() => Failure::Unsent { reason: causes(error), after: None },
+            None => Failure::Lost(causes(error)),
         }
     }
 
@@ -161,7 +161,7 @@ impl Exchange {
                 }
                 Ok(Some(chunk)) => body.extend_from_slice(&chunk),
                 Ok(None) => return Ok(body),
-                Err(error) => return Err(Failure::Lost(chain(&error))),
+                Err(error) => return Err(Failure::Lost(causes(error))),
             }
         }
     }
@@ -180,11 +180,12 @@ impl Exchange {
             StatusCode::FORBIDDEN => Failure::Refused(ServerError::Unauthorized(format!(
                 "{said}. Use an `apiKey` of the role that it names"
             ))),
-            StatusCode::TOO_MANY_REQUESTS => Failure::Unsent { reason: said, after },
+            // The address is named by whoever tells it.
+            StatusCode::TOO_MANY_REQUESTS => Failure::Unsent { reason: format!("it answered {status}: {told}"), after },
             StatusCode::REQUEST_TIMEOUT
             | StatusCode::BAD_GATEWAY
             | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT => Failure::Lost(said),
+            | StatusCode::GATEWAY_TIMEOUT => Failure::Lost(format!("it answered {status}: {told}")),
             StatusCode::NOT_FOUND if envelope.is_none() => Failure::Missing,
             _ => match envelope {
                 Some(ErrorEnvelope { json: WireError { code, message, data: None, .. } })
@@ -201,16 +202,18 @@ impl Exchange {
     }
 }
 
-/// An error with its causes: reqwest's own text is only "error sending request".
-fn chain(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
+/// The causes of an error, down to the first: the text of its own is "error sending request", with an address that
+/// whoever tells it has named already.
+fn causes(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let (mut told, mut cause) = (String::new(), error.source());
     while let Some(error) = cause {
         let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
+        if !told.contains(&more) {
+            let between = if told.is_empty() { "" } else { ": " };
+            told = format!("{told}{between}{more}");
         }
         cause = error.source();
     }
-    text
+    if told.is_empty() { error.to_string() } else { told }
 }

@@ -304,7 +304,10 @@ impl Dispatcher {
         self.shared.meter.claims_failed(deliveries.len());
         let settlement = self.state.claim_failed(deliveries, session.generation, Instant::now(), delay);
         self.unsettled.merge(settlement);
-        if fatal { Err(WorkerError::Unauthorized(error.to_string())) } else { Ok(()) }
+        match error {
+            ServerError::Unauthorized(reason) if fatal => Err(WorkerError::Unauthorized(reason)),
+            _ => Ok(()),
+        }
     }
 
     fn backoff(&self, failures: u32) -> Duration {
