@@ -26,6 +26,7 @@ use crate::limits::{Limit, Limits};
 use crate::measure::Meter;
 use crate::pulse::Pulse;
 use crate::registry::Registry;
+use crate::reach::{Reach, Whom};
 use crate::status::Counters;
 use crate::worker::{Settings, Shared, Worker};
 
@@ -272,8 +273,14 @@ impl WorkerBuilder {
             (Arc::new(Registry::new(system)), Arc::new(ActiveRuns::new()))
         };
         let own: Arc<dyn WorkflowExecutor> = Arc::new(ReplayExecutor {
+        let server_reach = Arc::new(Reach::new(&name, Whom::Server));
+        let subscriber_reach = match factory.claims_from_server() {
+            true => server_reach.clone(),
+            false => Arc::new(Reach::new(&name, Whom::Subscriber)),
+        };
             server: self.client.server().clone(),
             registry: registry.clone(),
+            reach: server_reach.clone(),
             active: active.clone(),
             clock: self.clock.clone(),
             entropy: self.entropy.clone(),
@@ -292,6 +299,8 @@ impl WorkerBuilder {
             client: self.client,
             factory,
             route,
+            server_reach,
+            subscriber_reach,
             pools: self.pools,
             settings,
             clock: self.clock,

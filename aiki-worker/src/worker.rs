@@ -23,6 +23,7 @@ use crate::pulse::Pulse;
 use crate::registry::{Registry, RegistryHandle};
 use crate::report::StopReport;
 use crate::status::{Counters, WorkerStatus};
+use crate::reach::Reach;
 use crate::trace;
 
 /// Checked settings.
@@ -55,6 +56,10 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
+    /// How the server is reached.
+    pub(crate) server_reach: Arc<Reach>,
+    /// How the subscriber is reached; the same one when that asks the server.
+    pub(crate) subscriber_reach: Arc<Reach>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) active: Arc<ActiveRuns>,
     pub(crate) executor: Arc<dyn WorkflowExecutor>,

@@ -2,16 +2,18 @@
 
 use std::error::Error as _;
 use std::fs;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aiki_core::ServerError;
+use aiki_runtime::Outage;
 use aiki_wire::error::{ErrorCode, WireError};
 use aiki_wire::native::refused;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Certificate, Client, Response, StatusCode, Url, redirect};
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use super::trust::mistrust;
 use crate::config::{ClientConfig, ConfigError};
@@ -58,6 +60,7 @@ pub(crate) struct Exchange {
     base: String,
     answer_limit: usize,
     sent: AtomicU64,
+    outage: Mutex<Outage>,
 }
 
 #[derive(Deserialize)]
@@ -109,7 +112,7 @@ impl Exchange {
             builder = builder.tls_certs_only(certificates);
         }
         let client = builder.build().map_err(|error| ConfigError::Client(causes(error)))?;
-        Ok(Self { client, base, answer_limit: config.answer_limit, sent: AtomicU64::new(0) })
+        Ok(Self { client, base, answer_limit: config.answer_limit, sent: AtomicU64::new(0), outage: Mutex::default() })
     }
 
     /// The server's address.
@@ -138,6 +141,26 @@ impl Exchange {
         match status {
             StatusCode::OK if json => Ok(body),
             _ => Err(self.failure(status, json, after.map(Duration::from_secs), &body)),
+        }
+    }
+
+    /// Says when the server stops to answer, now and then while it does not, and when it does again.
+    pub(super) fn note(&self, procedure: &'static str, answer: &Result<Vec<u8>, Failure>) {
+        let failed = match answer {
+            Err(Failure::Unsent { reason, .. } | Failure::Lost(reason)) => Some(reason),
+            _ => None,
+        };
+        let now = Instant::now().into_std();
+        let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = if failed.is_some() { outage.failed(now) } else { outage.answered(now) };
+        drop(outage);
+        let (Some(lasted), server) = (told, &self.base) else { return };
+        let seconds = lasted.as_secs();
+        match failed {
+            Some(error) => {
+                tracing::warn!(server, procedure, error, seconds, "the server does not answer; trying again")
+            }
+            None => tracing::info!(server, seconds, "the server answers again"),
         }
     }
 
@@ -216,4 +239,56 @@ fn causes(error: reqwest::Error) -> String {
         cause = error.source();
     }
     if told.is_empty() { error.to_string() } else { told }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Lines {
+        fn take(&self) -> String {
+            String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_hears_at_once_that_the_server_is_away_and_when_it_is_back() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let log = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+        let _guard = tracing::subscriber::set_default(log);
+        let exchange = Exchange::new(&ClientConfig::new("localhost:9090")).unwrap();
+        let away = Err(Failure::Unsent { reason: "connection refused".into(), after: None });
+        exchange.note("run/getV1", &away);
+        let first = lines.take();
+        for part in ["WARN", "http://localhost:9090", "connection refused", "trying again", "seconds=0"] {
+            assert!(first.contains(part), "{part}: {first}");
+        }
+        for _ in 0..58 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            exchange.note("run/getV1", &away);
+        }
+        let later = lines.take();
+        assert!(later.lines().count() == 1 && later.contains("seconds=30"), "{later}");
+        exchange.note("run/getV1", &Err(Failure::Missing));
+        exchange.note("run/getV1", &Ok(Vec::new()));
+        let back = lines.take();
+        assert!(back.lines().count() == 1 && back.contains("INFO") && back.contains("seconds=58"), "{back}");
+    }
 }

@@ -53,14 +53,15 @@ pub(super) async fn keep(shared: &Shared) -> Infallible {
             Ok(runs) => {
                 pause = FIRST_PAUSE;
                 let active: Vec<_> = runs.into_iter().filter_map(|run| shared.active.get(run)).collect();
+                shared.server_reach.answered();
                 if !active.is_empty() {
                     look(shared, &active).await;
                 }
             }
-            Err(_) => {
+            Err(error) => {
+                shared.server_reach.refused(&error);
                 // Told again, the server is known to listen.
                 (missed, told) = (true, None);
-                // The heartbeats say what is wrong.
                 sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
