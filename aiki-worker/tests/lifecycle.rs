@@ -164,6 +164,35 @@ async fn a_server_that_goes_away_is_told_now_and_then_and_not_by_every_run_that_
     running.await.unwrap().unwrap();
 }
 
+#[tokio::test]
+async fn a_worker_that_stops_says_so_and_one_that_is_killed_does_not() {
+    let house = House::new().await;
+    let serves = async || {
+        let workers = house.client.workers().await.unwrap();
+        let of = |name: &str| workers.iter().find(|worker| worker.name.as_str().starts_with(name)).cloned();
+        [of("told"), of("killed")]
+            .map(|worker| worker.and_then(|worker| worker.serves).map(|told| !told.workflows.is_empty()))
+    };
+    let [told, killed] = ["told", "killed"].map(|name| {
+        let worker = house.worker(name).build().unwrap();
+        worker.workflow_registry().add(double());
+        worker
+    });
+    let running = start(&told);
+    let doomed = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let dying = killed.clone();
+    doomed.spawn(async move { drop(dying.start().await) });
+    let began = std::time::Instant::now();
+    while serves().await != [Some(true), Some(true)] {
+        assert!(began.elapsed() < Duration::from_secs(20), "both have said what they serve");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    doomed.shutdown_background();
+    told.stop().await;
+    running.await.unwrap().unwrap();
+    assert_eq!(serves().await, [Some(false), Some(true)]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stop_ends_the_waiting_for_a_server() {
     let house = House::new().await;
