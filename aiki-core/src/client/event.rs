@@ -20,7 +20,10 @@ pub enum SendEventError {
     #[error("the event's data cannot be sent: {0}")]
     Data(#[from] PayloadError),
     /// The workflow version does not take this event.
-    #[error("{workflow} does not declare the event `{event}`: add `.event(&...)` to the version")]
+    #[error(
+        "{workflow} does not declare the event `{event}`: add `.event(&...)` to the version, or `events = [...]` to its \
+         `#[aiki::workflow]`"
+    )]
     Undeclared {
         /// The workflow version.
         workflow: WorkflowKey,
@@ -32,11 +35,11 @@ pub enum SendEventError {
     Server(#[from] ServerError),
 }
 
+crate::debug_as_display!(SendEventError);
+
 /// An event on its way to one or several runs.
 #[must_use = "an event is sent when this is awaited"]
 #[derive(Debug)]
-crate::debug_as_display!(SendEventError);
-
 pub struct SendRunEvent {
     client: Client,
     runs: Vec<RunId>,
