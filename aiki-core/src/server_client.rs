@@ -22,6 +22,8 @@ use crate::run::{RunRecord, RunState, RunStatus};
 use crate::schedule::{ActivateSchedule, ScheduleFilter, ScheduleId, SchedulePage, ScheduleRecord, ScheduleStatus};
 use crate::time::Timestamp;
 
+pub use crate::server_layer::ServerLayer;
+
 /// Why the server did not do what was asked.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
@@ -106,10 +108,10 @@ pub enum ServerError {
     Internal(String),
 }
 
-impl ServerError {
-    /// Whether the same request may succeed later.
 crate::debug_as_display!(ServerError);
 
+impl ServerError {
+    /// Whether the same request may succeed later.
     pub fn is_transient(&self) -> bool {
         matches!(self, ServerError::Unavailable(_))
     }
