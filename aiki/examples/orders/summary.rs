@@ -1,7 +1,7 @@
 //! The progress bar and the table at the end.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use aiki::prelude::*;
@@ -85,6 +85,7 @@ impl Summary {
     pub(crate) fn log(&self) {
         let bar = self.bar.clone();
         let log = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).without_time().with_target(false);
+        let log = log.with_ansi(io::stderr().is_terminal());
         log.with_writer(move || AboveBar(bar.clone())).init();
     }
 
