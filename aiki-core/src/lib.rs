@@ -50,6 +50,8 @@ pub mod retry;
 pub mod run;
 pub mod schedule;
 pub mod server_client;
+mod server_layer;
+mod shown;
 pub mod subscriber;
 pub mod system;
 pub mod time;

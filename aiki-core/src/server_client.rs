@@ -22,8 +22,10 @@ use crate::run::{RunRecord, RunState, RunStatus};
 use crate::schedule::{ActivateSchedule, ScheduleFilter, ScheduleId, SchedulePage, ScheduleRecord, ScheduleStatus};
 use crate::time::Timestamp;
 
+pub use crate::server_layer::ServerLayer;
+
 /// Why the server did not do what was asked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum ServerError {
     /// There is no such run.
@@ -115,6 +117,8 @@ pub enum ServerError {
     #[error("the server failed: {0}")]
     Internal(String),
 }
+
+crate::debug_as_display!(ServerError);
 
 impl ServerError {
     /// Whether the same request may succeed later.

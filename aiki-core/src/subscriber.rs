@@ -87,6 +87,16 @@ pub enum SubscriberError {
     Closed,
 }
 
+impl SubscriberError {
+    /// What happened, without the words that say which kind of failure it is: for a text that names the kind itself.
+    pub fn reason(&self) -> &str {
+        match self {
+            SubscriberError::Unavailable(reason) | SubscriberError::Misconfigured(reason) => reason,
+            SubscriberError::Closed => "the subscriber is closed",
+        }
+    }
+}
+
 /// A subscription of one worker to ready runs.
 #[async_trait]
 pub trait Subscriber: Send + Sync + 'static {

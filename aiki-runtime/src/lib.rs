@@ -1,6 +1,7 @@
 //! The one place of Aiki that asks the world: what time it is, and for chance.
 //!
-//! Everything else takes a [`Clock`](aiki_core::Clock) and an [`Entropy`] as arguments.
+//! Everything else takes a [`Clock`](aiki_core::Clock) and an [`Entropy`] as arguments. [`Outage`] says when whoever
+//! talks to others tells that they do not answer.
 //!
 //! ```
 //! use aiki_core::Clock;
@@ -14,6 +15,8 @@
 
 mod clock;
 mod entropy;
+mod outage;
 
 pub use clock::{SystemClock, VirtualClock};
 pub use entropy::{Entropy, SeededEntropy, SystemEntropy};
+pub use outage::Outage;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use aiki_core::rank::republish_backoff;
 use aiki_core::{PublishReport, Publisher, ReadyRun, RunId, Timestamp};
+use aiki_runtime::Outage;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -46,6 +47,8 @@ struct Waiting {
 struct Failed {
     by_time: BTreeMap<(Instant, u64), Waiting>,
     next: u64,
+    /// Told at its beginning and now and then: the batches of an outage are many.
+    outage: Outage,
 }
 
 /// Runs that could not be announced a moment ago. Never more than [`QUEUE_LIMIT`].
@@ -172,18 +175,28 @@ impl Announcer {
         measure::announced(runs.len().saturating_sub(report.failed.len()), report.failed.len());
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) =
             report.failed.first().map(|(_, reason)| (Instant::now(), reason.clone()));
-        let Some((run, reason)) = report.failed.first() else { return };
+        let now = Instant::now().into_std();
+        let Some((run, reason)) = report.failed.first() else {
+            if let Some(lasted) = failed.outage.answered(now) {
+                tracing::info!(seconds = lasted.as_secs(), "runs are announced again");
+            }
+            return;
+        };
         let count = report.failed.len();
         let mut batch: HashMap<_, _> = batch.into_iter().map(|waiting| (waiting.run.id, waiting)).collect();
         let again = report.failed.iter().filter_map(|(run, _)| batch.remove(run));
         let again = again.map(|waiting| failed.keep(waiting)).filter(|kept| *kept).count();
-        tracing::warn!(
-            failed = count,
-            again,
-            %run,
-            reason,
-            "runs could not be announced; most are tried again soon, the rest is announced by its age"
-        );
+        match failed.outage.failed(now) {
+            Some(lasted) => tracing::warn!(
+                failed = count,
+                again,
+                %run,
+                reason,
+                seconds = lasted.as_secs(),
+                "runs could not be announced; most are tried again soon, the rest is announced by its age"
+            ),
+            None => tracing::debug!(failed = count, again, %run, reason, "runs could not be announced again"),
+        }
     }
 }
 

@@ -126,6 +126,13 @@ impl Presences {
         }
     }
 
+    /// A worker is heard of by other means than its question for news.
+    pub(crate) fn heard_of(&self, namespace: &Name, worker: &Name) {
+        if let Some(presence) = self.known().get_mut(&(namespace.clone(), worker.clone())) {
+            presence.visits += 1;
+        }
+    }
+
     /// Whether a worker that another server names is on the line here.
     pub(crate) fn is_here(&self, mark: WorkerMark) -> bool {
         self.known()
@@ -249,6 +256,9 @@ mod tests {
         presences.enter(&key("back"));
         assert_eq!(presences.judge(&key("gone"), gone), Judgement::Gone);
         assert_eq!(presences.judge(&key("back"), back), Judgement::Back);
+        let said = broken(&presences, "said");
+        presences.heard_of(&key("said").0, &key("said").1);
+        assert_eq!(presences.judge(&key("said"), said), Judgement::Back);
         // Also when its next question was answered meanwhile.
         presences.leave(&key("back"), false);
         assert_eq!(presences.judge(&key("back"), back), Judgement::Back);

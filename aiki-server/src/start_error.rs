@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::storage::StorageError;
 
 /// Why a server did not start. Each text says what to do.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum ServerStartError {
     /// Another server has the file open.
     #[error("{path} is in use by another server: stop that one first, or give this one another file")]
@@ -168,6 +168,8 @@ pub enum ServerStartError {
     #[error("the server's thread cannot be started ({0}): raise the limit of threads of this process")]
     Thread(std::io::Error),
 }
+
+aiki_core::debug_as_display!(ServerStartError);
 
 impl ServerStartError {
     pub(crate) fn store(error: StorageError) -> Self {

@@ -6,15 +6,17 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aiki_conformance::server::{claim, create, create_as, request};
+use aiki_conformance::server::{Pass, child_start, claim, create, create_as, request};
 use aiki_core::listing::{RunFilter, RunOrder, RunSummary};
+use aiki_core::report::ChildStart;
 use aiki_core::run::export::RunExport;
 use aiki_core::run::plan::CreateRun;
 use aiki_core::run::{FailureCause, Reference, RunStatus};
-use aiki_core::{Client, Clock, ErrorObject, RunId, ServerError, Transition};
+use aiki_core::server_client::{WorkerInfo, WorkerServes};
+use aiki_core::{Client, Clock, ErrorObject, Name, RunId, ServerError, Transition, WorkflowKey};
 use aiki_runtime::SeededEntropy;
 use aiki_server::Server;
-use aiki_server::looking::{Format, ListRuns, LookingError, cancel, export, list, show};
+use aiki_server::looking::{Format, ListRuns, LookingError, cancel, export, list, list_workers, show};
 use support::ManualClock;
 
 async fn server() -> (Server, Client, Arc<ManualClock>) {
@@ -109,6 +111,49 @@ async fn a_run_is_shown_with_what_happened_to_it_and_why() {
     let happened: Vec<_> = text.lines().skip_while(|line| *line != "what happened").skip(2).collect();
     assert_eq!(happened.len(), client.server().list_transitions(run).await.unwrap().len());
     assert!(happened.last().unwrap().contains("failed"), "{text}");
+}
+
+#[tokio::test]
+async fn a_run_is_shown_with_its_children_and_why_another_worker_was_given_it() {
+    let (_server, client, clock) = server().await;
+    let run = create(&client).await;
+    let mut pass = claim(&client, "first", run).await;
+    let part = |version| ChildStart { workflow: WorkflowKey::user("parts", version), ..child_start("1") };
+    pass.report(vec![Pass::start_child(0, part("1.0.0")), Pass::start_child(1, part("2.0.0"))]).await;
+    let claims = [pass.claim()];
+    client.server().release_runs(&Name::new("first"), &claims).await.unwrap();
+    claim(&client, "second", run).await;
+    let text = shown(&client, run, &clock).await;
+    let children: Vec<_> = text.lines().skip_while(|line| *line != "children").skip(2).take(2).collect();
+    for (child, version) in children.iter().zip(["parts@1.0.0", "parts@2.0.0"]) {
+        assert!(child.contains(version) && child.contains("queued"), "{text}");
+    }
+    let taken: Vec<_> = text.lines().filter(|line| line.contains("the worker handed it back")).collect();
+    assert!(taken.len() == 1 && taken[0].contains("queued"), "{text}");
+}
+
+#[tokio::test]
+async fn a_worker_that_was_killed_is_told_from_one_that_stopped() {
+    let (_server, client, clock) = server().await;
+    let serves = |workflows| WorkerServes { workflows, pools: Vec::new() };
+    let orders = || vec![WorkflowKey::user("orders", "1.0.0")];
+    for worker in ["killed", "stopped"] {
+        client.server().announce_worker(&Name::new(worker), serves(orders())).await.unwrap();
+    }
+    client.server().announce_worker(&Name::new("stopped"), serves(Vec::new())).await.unwrap();
+    clock.step(Duration::from_secs(61));
+    client.server().announce_worker(&Name::new("there"), serves(orders())).await.unwrap();
+    let mut texts = [Format::Table, Format::JsonLines].map(|format| (format, Vec::new()));
+    for (format, text) in &mut texts {
+        list_workers(&client, *format, clock.now(), text).await.unwrap();
+    }
+    let [table, json] = texts.map(|(_, text)| String::from_utf8(text).unwrap());
+    let states: Vec<_> = table.lines().map(|line| line.split_whitespace().take(2).collect::<Vec<_>>()).collect();
+    let expected =
+        [vec!["WORKER", "STATE"], vec!["killed", "silent"], vec!["stopped", "stopped"], vec!["there", "working"]];
+    assert_eq!(states, expected, "{table}");
+    assert!(json.lines().next().unwrap().contains(r#""state":"silent""#), "{json}");
+    assert!(json.lines().all(|line| serde_json::from_str::<WorkerInfo>(line).is_ok()), "{json}");
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use crate::tls::Tls;
 const DEFAULT_PORT: u16 = 6379;
 
 /// A Redis address that cannot be used. The text never repeats the address: it may hold a password.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RedisUrlError {
     /// Not `redis://` or `rediss://`.
     #[error("the Redis URL must begin with redis:// or rediss://")]
@@ -39,6 +39,8 @@ pub enum RedisUrlError {
     #[error("give either the Redis url, or host, port, username, password, db and tls; caFile goes with both")]
     Both,
 }
+
+aiki_core::debug_as_display!(RedisUrlError);
 
 /// The address of a Redis, with its credentials: `redis://[user:password@]host[:port][/db]`, or
 /// `rediss://` for TLS with the system's certificates. Characters of user and password other than letters

@@ -3,21 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aiki_core::listing::{
-    RunFilter, RunPage, RunPageRequest, StatusCounts, VersionsPage, VersionsQuery, WorkflowFilter, WorkflowsPage,
-    WorkflowsQuery,
-};
-use aiki_core::name::{Name, WorkflowKey};
+use aiki_core::name::Name;
 use aiki_core::run::RunStatus;
-use aiki_core::run::export::RunExport;
-use aiki_core::run::plan::{CreateRun, RunCommand};
-use aiki_core::run::record::{Signal, TransitionRecord};
-use aiki_core::schedule::{ActivateSchedule, ScheduleFilter, ScheduleId, SchedulePage, ScheduleRecord, ScheduleStatus};
-use aiki_core::server_client::{
-    ChildRun, ClaimOutcome, ClaimReady, ClaimRef, ClaimRuns, ClaimStatus, ClaimedRun, CreatedRun, RunView, SendEvent,
-    SetTaskResult, WorkerInfo, WorkerServes,
-};
-use aiki_core::{Report, ReportReceipt, RunId, RunRecord, ServerClient, ServerError};
+use aiki_core::server_client::{ClaimOutcome, ClaimReady, ClaimRuns, ClaimedRun, RunView, ServerLayer};
+use aiki_core::{Report, ReportReceipt, RunId, ServerClient, ServerError};
 use async_trait::async_trait;
 use tokio::sync::watch;
 
@@ -123,9 +112,9 @@ impl Link {
 }
 
 #[async_trait]
-impl ServerClient for Link {
-    fn namespace(&self) -> &Name {
-        self.inner.namespace()
+impl ServerLayer for Link {
+    fn inner(&self) -> &Arc<dyn ServerClient> {
+        &self.inner
     }
 
     async fn await_run(&self, run: RunId, timeout: Duration) -> Result<RunView, ServerError> {
@@ -171,127 +160,7 @@ impl ServerClient for Link {
         Ok(receipt)
     }
 
-    // Everything else is as it is.
-
-    async fn create_run(&self, request: CreateRun) -> Result<CreatedRun, ServerError> {
-        self.inner.create_run(request).await
-    }
-
-    async fn get_run(&self, run: RunId) -> Result<RunRecord, ServerError> {
-        self.inner.get_run(run).await
-    }
-
-    async fn get_run_by_reference(&self, workflow: &WorkflowKey, reference: &str) -> Result<RunRecord, ServerError> {
-        self.inner.get_run_by_reference(workflow, reference).await
-    }
-
-    async fn list_transitions(&self, run: RunId) -> Result<Vec<TransitionRecord>, ServerError> {
-        self.inner.list_transitions(run).await
-    }
-
-    async fn list_runs(&self, filter: RunFilter, page: RunPageRequest) -> Result<RunPage, ServerError> {
-        self.inner.list_runs(filter, page).await
-    }
-
-    async fn count_runs(&self, filter: RunFilter) -> Result<u64, ServerError> {
-        self.inner.count_runs(filter).await
-    }
-
-    async fn list_workflows(&self, query: WorkflowsQuery) -> Result<WorkflowsPage, ServerError> {
-        self.inner.list_workflows(query).await
-    }
-
-    async fn list_workflow_versions(&self, query: VersionsQuery) -> Result<VersionsPage, ServerError> {
-        self.inner.list_workflow_versions(query).await
-    }
-
-    async fn run_stats(&self, workflow: Option<WorkflowFilter>) -> Result<StatusCounts, ServerError> {
-        self.inner.run_stats(workflow).await
-    }
-
-    async fn export_run(&self, run: RunId) -> Result<RunExport, ServerError> {
-        self.inner.export_run(run).await
-    }
-
-    async fn cancel_run(&self, run: RunId, explanation: Option<String>) -> Result<(), ServerError> {
-        self.inner.cancel_run(run, explanation).await
-    }
-
-    async fn refresh_runs(
-        &self,
-        worker: &Name,
-        claims: &[ClaimRef],
-        lease: Duration,
-    ) -> Result<Vec<ClaimStatus>, ServerError> {
-        self.inner.refresh_runs(worker, claims, lease).await
-    }
-
-    async fn release_runs(&self, worker: &Name, claims: &[ClaimRef]) -> Result<Vec<ClaimStatus>, ServerError> {
-        self.inner.release_runs(worker, claims).await
-    }
-
-    async fn list_workers(&self) -> Result<Vec<WorkerInfo>, ServerError> {
-        self.inner.list_workers().await
-    }
-
-    async fn send_event(&self, request: SendEvent) -> Result<(), ServerError> {
-        self.inner.send_event(request).await
-    }
-
-    async fn cancel_runs(&self, runs: &[RunId]) -> Result<Vec<RunId>, ServerError> {
-        self.inner.cancel_runs(runs).await
-    }
-
-    async fn command_run(&self, run: RunId, command: RunCommand) -> Result<(), ServerError> {
-        self.inner.command_run(run, command).await
-    }
-
-    async fn set_task_result(&self, request: SetTaskResult) -> Result<(), ServerError> {
-        self.inner.set_task_result(request).await
-    }
-
-    async fn list_child_runs(&self, run: RunId, statuses: &[RunStatus]) -> Result<Vec<ChildRun>, ServerError> {
-        self.inner.list_child_runs(run, statuses).await
-    }
-
-    async fn get_signals(&self, run: RunId, known: u32) -> Result<Vec<Signal>, ServerError> {
-        self.inner.get_signals(run, known).await
-    }
-
-    async fn announce_worker(&self, worker: &Name, serves: WorkerServes) -> Result<(), ServerError> {
-        self.inner.announce_worker(worker, serves).await
-    }
-
     async fn await_news(&self, worker: &Name, timeout: Duration) -> Result<Vec<RunId>, ServerError> {
         self.inner.await_news(worker, timeout.max(NEWS)).await
-    }
-
-    async fn activate_schedule(&self, request: ActivateSchedule) -> Result<ScheduleRecord, ServerError> {
-        self.inner.activate_schedule(request).await
-    }
-
-    async fn get_schedule(&self, schedule: ScheduleId) -> Result<ScheduleRecord, ServerError> {
-        self.inner.get_schedule(schedule).await
-    }
-
-    async fn get_schedule_by_reference(&self, reference: &str) -> Result<ScheduleRecord, ServerError> {
-        self.inner.get_schedule_by_reference(reference).await
-    }
-
-    async fn list_schedules(
-        &self,
-        filter: ScheduleFilter,
-        limit: usize,
-        offset: usize,
-    ) -> Result<SchedulePage, ServerError> {
-        self.inner.list_schedules(filter, limit, offset).await
-    }
-
-    async fn set_schedule_status(
-        &self,
-        schedule: ScheduleId,
-        status: ScheduleStatus,
-    ) -> Result<ScheduleRecord, ServerError> {
-        self.inner.set_schedule_status(schedule, status).await
     }
 }

@@ -66,12 +66,7 @@ impl fmt::Display for Divergence {
     }
 }
 
-/// The same text as `Display`: it is what a failing test prints.
-impl fmt::Debug for Divergence {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
+aiki_core::debug_as_display!(Divergence);
 
 impl std::error::Error for Divergence {}
 

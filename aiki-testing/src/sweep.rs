@@ -329,11 +329,6 @@ impl fmt::Display for SweepFailure {
     }
 }
 
-/// The same text as `Display`: it is what a failing test prints.
-impl fmt::Debug for SweepFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
+aiki_core::debug_as_display!(SweepFailure);
 
 impl std::error::Error for SweepFailure {}

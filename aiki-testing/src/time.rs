@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 /// Why an environment did not start. Each text says what to do.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EnvError {
     /// There is no tokio runtime here.
@@ -21,6 +21,8 @@ pub enum EnvError {
     #[error("the test environment did not start: {0}")]
     Start(String),
 }
+
+aiki_core::debug_as_display!(EnvError);
 
 /// Longer than any measurement of a clock that runs takes to show it.
 const A_MOMENT: Duration = Duration::from_micros(20);

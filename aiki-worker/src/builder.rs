@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use aiki_core::gate::TaskGate;
@@ -25,6 +26,7 @@ use crate::lifecycle::{Control, Lifecycle};
 use crate::limits::{Limit, Limits};
 use crate::measure::Meter;
 use crate::pulse::Pulse;
+use crate::reach::{Reach, Whom};
 use crate::registry::Registry;
 use crate::status::Counters;
 use crate::worker::{Settings, Shared, Worker};
@@ -271,8 +273,14 @@ impl WorkerBuilder {
             let system = aiki_core::system::cancel_children(self.client.server().clone());
             (Arc::new(Registry::new(system)), Arc::new(ActiveRuns::new()))
         };
+        let server_reach = Arc::new(Reach::new(&name, Whom::Server));
+        let subscriber_reach = match factory.claims_from_server() {
+            true => server_reach.clone(),
+            false => Arc::new(Reach::new(&name, Whom::Subscriber)),
+        };
         let own: Arc<dyn WorkflowExecutor> = Arc::new(ReplayExecutor {
             server: self.client.server().clone(),
+            reach: server_reach.clone(),
             registry: registry.clone(),
             active: active.clone(),
             clock: self.clock.clone(),
@@ -291,6 +299,8 @@ impl WorkerBuilder {
             name,
             client: self.client,
             factory,
+            server_reach,
+            subscriber_reach,
             route,
             pools: self.pools,
             settings,
@@ -303,6 +313,7 @@ impl WorkerBuilder {
             control: watch::Sender::new(Control::default()),
             lifecycle: Lifecycle::new(),
             pulse: Pulse::default(),
+            announced: AtomicBool::new(false),
             meter,
         }))
     }

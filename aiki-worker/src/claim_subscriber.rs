@@ -162,6 +162,8 @@ impl Subscriber for Claiming {
         match answered {
             Ok(Ok(claimed)) => Ok(claimed.take().into_iter().map(delivery).collect()),
             Ok(Err(error @ ServerError::Unauthorized(_))) => Err(SubscriberError::Misconfigured(error.to_string())),
+            // What is unavailable is said once.
+            Ok(Err(ServerError::Unavailable(reason))) => Err(SubscriberError::Unavailable(reason)),
             Ok(Err(error)) => Err(SubscriberError::Unavailable(error.to_string())),
             Err(_) => Err(SubscriberError::Unavailable("the question to the server was cut short".into())),
         }

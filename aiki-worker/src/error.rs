@@ -4,7 +4,7 @@ use aiki_core::WorkflowKey;
 
 /// A worker did not start, or ended by itself. Whatever trying again can mend is tried again and
 /// never ends up here.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WorkerError {
     /// There is nothing to serve.
     #[error("the worker serves no workflow: add one with `worker.workflow_registry().add(..)` before `start()`")]
@@ -22,3 +22,5 @@ pub enum WorkerError {
     #[error("the worker ended unexpectedly; what it held goes to other workers when its leases lapse")]
     Crashed,
 }
+
+aiki_core::debug_as_display!(WorkerError);

@@ -70,6 +70,7 @@ mod lifecycle;
 mod limits;
 mod measure;
 mod pulse;
+mod reach;
 mod registry;
 mod report;
 mod session;

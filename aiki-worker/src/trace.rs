@@ -1,5 +1,8 @@
 //! All log lines of the worker, and so all of their fields.
 //!
+//! While the server or the subscriber does not answer there is a warning at the first failure and then every 30 s, with
+//! the `seconds` since then, and a line at level INFO when it is back. Each failure by itself is at level DEBUG.
+//!
 //! | field | meaning |
 //! |---|---|
 //! | `worker` | the worker's unique name, `<id>:<boot>` |
@@ -30,6 +33,7 @@ use aiki_core::context::HistorySize;
 use aiki_core::{RunId, ServerError, TraceParent, WorkflowKey};
 use tracing::{Span, debug, error, info, info_span, warn};
 
+use crate::reach::Whom;
 use crate::report::StopReport;
 
 /// The target of all lines here.
@@ -82,14 +86,33 @@ pub(crate) fn duplicate_ignored(workflow: &WorkflowKey) {
     warn!(target: TARGET, %workflow, "this workflow is registered already: the second registration is ignored");
 }
 
-pub(crate) fn server_unavailable(worker: &str, error: &dyn Display, failures: u32, delay: Duration) {
-    let delay_ms = delay.as_millis() as u64;
-    warn!(target: TARGET, worker, %error, failures, delay_ms, "the server cannot be reached; trying again");
+/// `lasted`: zero at the first failure.
+pub(crate) fn away(worker: &str, whom: Whom, error: &dyn Display, lasted: Duration) {
+    let seconds = lasted.as_secs();
+    match whom {
+        Whom::Server => warn!(target: TARGET, worker, %error, seconds, "the server cannot be reached; trying again"),
+        Whom::Subscriber => {
+            warn!(target: TARGET, worker, %error, seconds, "the subscriber cannot receive; trying again");
+        }
+    }
 }
 
-pub(crate) fn subscriber_unavailable(worker: &str, error: &dyn Display, failures: u32, delay: Duration) {
+pub(crate) fn back(worker: &str, whom: Whom, lasted: Duration) {
+    let seconds = lasted.as_secs();
+    match whom {
+        Whom::Server => info!(target: TARGET, worker, seconds, "the server is back"),
+        Whom::Subscriber => info!(target: TARGET, worker, seconds, "the subscriber receives again"),
+    }
+}
+
+pub(crate) fn not_subscribed(worker: &str, error: &dyn Display, failures: u32, delay: Duration) {
     let delay_ms = delay.as_millis() as u64;
-    warn!(target: TARGET, worker, %error, failures, delay_ms, "the subscriber cannot receive; trying again");
+    debug!(target: TARGET, worker, %error, failures, delay_ms, "no subscription; trying again");
+}
+
+pub(crate) fn not_received(worker: &str, error: &dyn Display, failures: u32, delay: Duration) {
+    let delay_ms = delay.as_millis() as u64;
+    debug!(target: TARGET, worker, %error, failures, delay_ms, "nothing received; trying again");
 }
 
 pub(crate) fn backup_begins(worker: &str, error: &dyn Display) {
@@ -106,7 +129,7 @@ pub(crate) fn primary_refused(worker: &str, error: &dyn Display) {
 
 pub(crate) fn claim_failed(worker: &str, error: &dyn Display, failures: u32, delay: Duration) {
     let delay_ms = delay.as_millis() as u64;
-    warn!(target: TARGET, worker, %error, failures, delay_ms, "runs cannot be claimed; they are put back");
+    debug!(target: TARGET, worker, %error, failures, delay_ms, "runs cannot be claimed; they are put back");
 }
 
 pub(crate) fn claim_unanswered(worker: &str, claims: usize) {
@@ -125,7 +148,7 @@ pub(crate) fn hand_back_failed(worker: &str, error: &dyn Display) {
 }
 
 pub(crate) fn refresh_failed(worker: &str, error: &dyn Display, failures: u32) {
-    warn!(target: TARGET, worker, %error, failures, "claims cannot be prolonged; trying again");
+    debug!(target: TARGET, worker, %error, failures, "claims cannot be prolonged; trying again");
 }
 
 pub(crate) fn refresh_refused(worker: &str, error: &dyn Display, claims: usize) {
@@ -137,7 +160,7 @@ pub(crate) fn refresh_refused(worker: &str, error: &dyn Display, claims: usize) 
 }
 
 pub(crate) fn signals_not_read(run: RunId, error: &ServerError) {
-    warn!(target: TARGET, %run, %error, "what has come for the run could not be read; the run sees it later");
+    debug!(target: TARGET, %run, %error, "what has come for the run could not be read; the run sees it later");
 }
 
 pub(crate) fn history_nearly_full(run: RunId, workflow: &WorkflowKey, history: HistorySize) {
@@ -172,7 +195,7 @@ pub(crate) fn fenced(run: RunId) {
 
 pub(crate) fn report_delayed(run: RunId, error: &dyn Display, failures: u32, delay: Duration) {
     let delay_ms = delay.as_millis() as u64;
-    warn!(target: TARGET, %run, %error, failures, delay_ms, "a report cannot be sent; trying again");
+    debug!(target: TARGET, %run, %error, failures, delay_ms, "a report cannot be sent; trying again");
 }
 
 pub(crate) fn report_refused(run: RunId, error: &dyn Display) {

@@ -2,13 +2,16 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aiki_core::name::Name;
+use aiki_core::server_client::WorkerServes;
 use aiki_core::{Client, Clock, ServerClient, SubscriberFactory, WorkflowExecutor};
 use aiki_runtime::Entropy;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::active::ActiveRuns;
 use crate::backup::Route;
@@ -20,10 +23,14 @@ use crate::heartbeat::Heartbeat;
 use crate::lifecycle::{Control, End, Lifecycle};
 use crate::measure::Meter;
 use crate::pulse::Pulse;
+use crate::reach::Reach;
 use crate::registry::{Registry, RegistryHandle};
 use crate::report::StopReport;
 use crate::status::{Counters, WorkerStatus};
 use crate::trace;
+
+/// The server has so long to hear that the worker stops.
+const FAREWELL: Duration = Duration::from_millis(250);
 
 /// Checked settings.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +56,10 @@ pub(crate) struct Shared {
     pub(crate) name: Name,
     pub(crate) client: Client,
     pub(crate) factory: Arc<dyn SubscriberFactory>,
+    /// How the server is reached.
+    pub(crate) server_reach: Arc<Reach>,
+    /// How the subscriber is reached; the same one when that asks the server.
+    pub(crate) subscriber_reach: Arc<Reach>,
     /// Which way runs come; `None` when there is only one.
     pub(crate) route: Option<Arc<Route>>,
     pub(crate) pools: Vec<Name>,
@@ -62,6 +73,8 @@ pub(crate) struct Shared {
     pub(crate) control: watch::Sender<Control>,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) pulse: Pulse,
+    /// The server has been told what this worker serves.
+    pub(crate) announced: AtomicBool,
     pub(crate) meter: Meter,
 }
 
@@ -287,8 +300,20 @@ async fn work(ending: Ending) {
     let heartbeat = Heartbeat::start(shared);
     let end = Dispatcher::new(shared.clone()).run().await;
     heartbeat.stop().await;
+    farewell(shared).await;
     trace::stopped(&end.report);
     shared.lifecycle.finish(end);
+}
+
+/// Tells the server that this worker serves nothing any more, so that nobody takes it for one that was killed. A server
+/// that does not answer at once finds out by its silence.
+async fn farewell(shared: &Shared) {
+    if shared.announced.load(Ordering::Relaxed) {
+        let serves = WorkerServes { workflows: Vec::new(), pools: shared.pools.clone() };
+        let told = shared.server().announce_worker(&shared.name, serves);
+        // Whatever comes of it, the worker has stopped.
+        let _ = timeout(FAREWELL, told).await;
+    }
 }
 
 /// Says that the worker has ended, also when its task panicked or its runtime was shut down.

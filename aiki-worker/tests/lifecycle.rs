@@ -133,11 +133,64 @@ async fn a_server_that_is_down_at_the_start_is_waited_for() {
     tokio::time::sleep(Duration::from_secs(120)).await;
     assert_eq!(worker.status().phase, WorkerPhase::Starting);
     let told = logs.count("the server cannot be reached");
-    assert!((2..=12).contains(&told), "{told} lines in two minutes");
+    assert!((3..=5).contains(&told), "{told} lines in two minutes:\n{}", logs.text());
+    assert!(!logs.text().contains("is unavailable"), "what the line says already:\n{}", logs.text());
     faults.down.store(false, Ordering::SeqCst);
     assert_eq!(double().start(&house.client, 1).await.unwrap().wait().await.unwrap(), 2);
+    assert_eq!(logs.count("the server is back"), 1, "{}", logs.text());
     worker.stop().await;
     running.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_goes_away_is_told_now_and_then_and_not_by_every_run_that_waits_for_it() {
+    let logs = Logs::capture();
+    let house = House::new().await;
+    let (client, faults) = Faulty::wrap(&house.client);
+    let worker = house.worker_for("calm", client).max_concurrent_workflow_runs(20).build().unwrap();
+    worker.workflow_registry().add(lasting());
+    let running = start(&worker);
+    for _ in 0..20 {
+        lasting().start(&house.client, 5_000).await.unwrap();
+    }
+    until("all are at work", || worker.status().active.len() == 20).await;
+    faults.down.store(true, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    let told = logs.count("the server cannot be reached");
+    assert_eq!(told, 2, "at the first failure and after 30 s:\n{}", logs.text());
+    faults.down.store(false, Ordering::SeqCst);
+    until("it is back", || logs.count("the server is back") == 1).await;
+    worker.stop().await;
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_worker_that_stops_says_so_and_one_that_is_killed_does_not() {
+    let house = House::new().await;
+    let serves = async || {
+        let workers = house.client.workers().await.unwrap();
+        let of = |name: &str| workers.iter().find(|worker| worker.name.as_str().starts_with(name)).cloned();
+        [of("told"), of("killed")]
+            .map(|worker| worker.and_then(|worker| worker.serves).map(|told| !told.workflows.is_empty()))
+    };
+    let [told, killed] = ["told", "killed"].map(|name| {
+        let worker = house.worker(name).build().unwrap();
+        worker.workflow_registry().add(double());
+        worker
+    });
+    let running = start(&told);
+    let doomed = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let dying = killed.clone();
+    doomed.spawn(async move { drop(dying.start().await) });
+    let began = std::time::Instant::now();
+    while serves().await != [Some(true), Some(true)] {
+        assert!(began.elapsed() < Duration::from_secs(20), "both have said what they serve");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    doomed.shutdown_background();
+    told.stop().await;
+    running.await.unwrap().unwrap();
+    assert_eq!(serves().await, [Some(false), Some(true)]);
 }
 
 #[tokio::test(start_paused = true)]

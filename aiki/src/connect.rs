@@ -4,7 +4,7 @@ use aiki_client::{ClientConfig, HttpClient};
 use aiki_core::{Client, ServerError};
 
 /// Why there is no client.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {
     /// The configuration cannot be used.
     #[error(transparent)]
@@ -13,6 +13,8 @@ pub enum ConnectError {
     #[error(transparent)]
     Refused(ServerError),
 }
+
+aiki_core::debug_as_display!(ConnectError);
 
 /// A client of the server that the configuration names.
 ///

@@ -25,6 +25,10 @@ pub enum Error {
     /// The server said no, or could not be asked.
     #[error(transparent)]
     Server(#[from] ServerError),
+    /// A client's configuration cannot be used.
+    #[cfg(any(feature = "http", feature = "redis"))]
+    #[error(transparent)]
+    ClientConfig(#[from] aiki_client::ConfigError),
     /// There is no client of a server elsewhere.
     #[cfg(feature = "http")]
     #[error(transparent)]
@@ -39,9 +43,4 @@ pub enum Error {
     ServerStart(#[from] aiki_server::ServerStartError),
 }
 
-/// The same text as `Display`: it is what a `main` that returns the error prints, and it says what to do.
-impl std::fmt::Debug for Error {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{self}")
-    }
-}
+aiki_core::debug_as_display!(Error);

@@ -11,6 +11,20 @@ async fn an_address_that_cannot_be_used_makes_no_client() {
     assert_eq!(refused, ConnectError::Config(ClientConfigError::Scheme("redis".into())));
 }
 
+#[test]
+fn what_a_main_returns_says_what_to_do() {
+    let file = ClientConfig::from_file("/nowhere/client.json").unwrap_err();
+    let boxed: Box<dyn std::error::Error> = Box::new(file.clone());
+    for shown in [format!("{boxed:?}"), format!("{:?}", aiki::Error::from(file))] {
+        assert!(shown.starts_with("the client's configuration in /nowhere/client.json: "), "{shown}");
+        assert!(shown.contains("give the path of a file"), "{shown}");
+    }
+    let nothing: Box<dyn std::error::Error> = Box::new(aiki::WorkerError::NothingRegistered);
+    assert!(format!("{nothing:?}").contains("add one with `worker.workflow_registry().add(..)`"), "{nothing:?}");
+    let config: Box<dyn std::error::Error> = Box::new(WorkerConfig::from_json("{\"id\":\"\"}").unwrap_err());
+    assert!(format!("{config:?}").contains("or leave it out"), "{config:?}");
+}
+
 #[tokio::test]
 async fn a_server_that_is_not_there_yet_makes_a_client_and_a_worker_all_the_same() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

@@ -329,3 +329,25 @@ async fn a_task_may_be_defined_inside_of_a_function() {
     let cx = TaskContext::detached(RunId::from_bits(0).task(0), 1);
     assert_eq!(inside.call(cx, "four".to_owned()).await, Ok(4));
 }
+
+const PRICE: Event<u64> = Event::new("price");
+
+#[aiki::workflow(version = "1")]
+async fn forgetful(run: Run) -> Result<u64, Failure> {
+    Ok(run.event(&PRICE).await)
+}
+
+#[tokio::test]
+async fn an_event_that_the_attribute_does_not_name_is_refused_with_the_words_of_the_attribute() {
+    let server = Server::in_memory().await.unwrap();
+    let worker = Worker::builder(server.client()).subscriber(server.subscriber()).build().unwrap();
+    worker.workflow_registry().add(forgetful);
+    let running = worker.spawn();
+    let handle = forgetful.start(&server.client(), ()).await.unwrap();
+    let sent = handle.send_event(&PRICE, 7).await.unwrap_err().to_string();
+    assert!(sent.contains("`events = [...]` to its `#[aiki::workflow]`"), "{sent}");
+    let waited = handle.wait().await.unwrap_err().to_string();
+    assert!(waited.contains("`events = [...]` to its `#[aiki::workflow]`"), "{waited}");
+    running.stop().await.unwrap();
+    server.close().await;
+}

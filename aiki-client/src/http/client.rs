@@ -28,7 +28,8 @@ type TraceSource = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 /// Speaks to a server over HTTP. Cloning is cheap; all clones are one client with one set of connections.
 ///
 /// Requests run on a thread of the client's own. Those that did not reach the server, or whose answer was lost,
-/// are sent again for a while, unless they would be carried out twice.
+/// are sent again for a while, unless they would be carried out twice. A server that does not answer is a warning at the
+/// first failure and every 30 s from then on; a line at level INFO says when it answers again.
 ///
 /// ```no_run
 /// use aiki_client::{ClientConfig, HttpClient};

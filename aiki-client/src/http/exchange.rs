@@ -2,16 +2,18 @@
 
 use std::error::Error as _;
 use std::fs;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aiki_core::ServerError;
+use aiki_runtime::Outage;
 use aiki_wire::error::{ErrorCode, WireError};
 use aiki_wire::native::refused;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Certificate, Client, Response, StatusCode, Url, redirect};
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use super::trust::mistrust;
 use crate::config::{ClientConfig, ConfigError};
@@ -58,6 +60,7 @@ pub(crate) struct Exchange {
     base: String,
     answer_limit: usize,
     sent: AtomicU64,
+    outage: Mutex<Outage>,
 }
 
 #[derive(Deserialize)]
@@ -108,8 +111,8 @@ impl Exchange {
             }
             builder = builder.tls_certs_only(certificates);
         }
-        let client = builder.build().map_err(|error| ConfigError::Client(chain(&error)))?;
-        Ok(Self { client, base, answer_limit: config.answer_limit, sent: AtomicU64::new(0) })
+        let client = builder.build().map_err(|error| ConfigError::Client(causes(error)))?;
+        Ok(Self { client, base, answer_limit: config.answer_limit, sent: AtomicU64::new(0), outage: Mutex::default() })
     }
 
     /// The server's address.
@@ -130,7 +133,7 @@ impl Exchange {
             builder = builder.header("traceparent", traceparent.clone());
         }
         self.sent.fetch_add(1, Ordering::Relaxed);
-        let response = builder.send().await.map_err(|error| self.no_answer(&error))?;
+        let response = builder.send().await.map_err(|error| self.no_answer(error))?;
         let (status, headers) = (response.status(), response.headers());
         let json = headers.get(CONTENT_TYPE).is_none_or(|kind| kind.as_bytes().starts_with(b"application/json"));
         let after = headers.get(RETRY_AFTER).and_then(|after| after.to_str().ok()?.trim().parse().ok());
@@ -141,11 +144,31 @@ impl Exchange {
         }
     }
 
-    fn no_answer(&self, error: &reqwest::Error) -> Failure {
-        match mistrust(error, &self.base) {
+    /// Says when the server stops to answer, now and then while it does not, and when it does again.
+    pub(super) fn note(&self, procedure: &'static str, answer: &Result<Vec<u8>, Failure>) {
+        let failed = match answer {
+            Err(Failure::Unsent { reason, .. } | Failure::Lost(reason)) => Some(reason),
+            _ => None,
+        };
+        let now = Instant::now().into_std();
+        let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = if failed.is_some() { outage.failed(now) } else { outage.answered(now) };
+        drop(outage);
+        let (Some(lasted), server) = (told, &self.base) else { return };
+        let seconds = lasted.as_secs();
+        match failed {
+            Some(error) => {
+                tracing::warn!(server, procedure, error, seconds, "the server does not answer; trying again")
+            }
+            None => tracing::info!(server, seconds, "the server answers again"),
+        }
+    }
+
+    fn no_answer(&self, error: reqwest::Error) -> Failure {
+        match mistrust(&error, &self.base) {
             Some(text) => Failure::Refused(ServerError::Unauthorized(text)),
-            None if error.is_connect() => Failure::Unsent { reason: chain(error), after: None },
-            None => Failure::Lost(chain(error)),
+            None if error.is_connect() => Failure::Unsent { reason: causes(error), after: None },
+            None => Failure::Lost(causes(error)),
         }
     }
 
@@ -161,7 +184,7 @@ impl Exchange {
                 }
                 Ok(Some(chunk)) => body.extend_from_slice(&chunk),
                 Ok(None) => return Ok(body),
-                Err(error) => return Err(Failure::Lost(chain(&error))),
+                Err(error) => return Err(Failure::Lost(causes(error))),
             }
         }
     }
@@ -180,11 +203,12 @@ impl Exchange {
             StatusCode::FORBIDDEN => Failure::Refused(ServerError::Unauthorized(format!(
                 "{said}. Use an `apiKey` of the role that it names"
             ))),
-            StatusCode::TOO_MANY_REQUESTS => Failure::Unsent { reason: said, after },
+            // The address is named by whoever tells it.
+            StatusCode::TOO_MANY_REQUESTS => Failure::Unsent { reason: format!("it answered {status}: {told}"), after },
             StatusCode::REQUEST_TIMEOUT
             | StatusCode::BAD_GATEWAY
             | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT => Failure::Lost(said),
+            | StatusCode::GATEWAY_TIMEOUT => Failure::Lost(format!("it answered {status}: {told}")),
             StatusCode::NOT_FOUND if envelope.is_none() => Failure::Missing,
             _ => match envelope {
                 Some(ErrorEnvelope { json: WireError { code, message, data: None, .. } })
@@ -201,16 +225,70 @@ impl Exchange {
     }
 }
 
-/// An error with its causes: reqwest's own text is only "error sending request".
-fn chain(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
+/// The causes of an error, down to the first: the text of its own is "error sending request", with an address that
+/// whoever tells it has named already.
+fn causes(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let (mut told, mut cause) = (String::new(), error.source());
     while let Some(error) = cause {
         let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
+        if !told.contains(&more) {
+            let between = if told.is_empty() { "" } else { ": " };
+            told = format!("{told}{between}{more}");
         }
         cause = error.source();
     }
-    text
+    if told.is_empty() { error.to_string() } else { told }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Lines {
+        fn take(&self) -> String {
+            String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_hears_at_once_that_the_server_is_away_and_when_it_is_back() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let log = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+        let _guard = tracing::subscriber::set_default(log);
+        let exchange = Exchange::new(&ClientConfig::new("localhost:9090")).unwrap();
+        let away = Err(Failure::Unsent { reason: "connection refused".into(), after: None });
+        exchange.note("run/getV1", &away);
+        let first = lines.take();
+        for part in ["WARN", "http://localhost:9090", "connection refused", "trying again", "seconds=0"] {
+            assert!(first.contains(part), "{part}: {first}");
+        }
+        for _ in 0..58 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            exchange.note("run/getV1", &away);
+        }
+        let later = lines.take();
+        assert!(later.lines().count() == 1 && later.contains("seconds=30"), "{later}");
+        exchange.note("run/getV1", &Err(Failure::Missing));
+        exchange.note("run/getV1", &Ok(Vec::new()));
+        let back = lines.take();
+        assert!(back.lines().count() == 1 && back.contains("INFO") && back.contains("seconds=58"), "{back}");
+    }
 }

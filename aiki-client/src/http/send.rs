@@ -48,7 +48,9 @@ pub(crate) async fn send(
     let deadline = Instant::now() + retry_for;
     let (mut pause, mut lost_before) = (FIRST_PAUSE, false);
     loop {
-        let failure = match exchange.once(request).await {
+        let answer = exchange.once(request).await;
+        exchange.note(request.procedure, &answer);
+        let failure = match answer {
             Ok(body) => return Ok(Answer { body }),
             Err(failure) => failure,
         };

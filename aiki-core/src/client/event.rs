@@ -14,13 +14,16 @@ use crate::run::plan::EventMessage;
 use crate::server_client::{MULTICAST_LIMIT, Multicast, SendEvent, ServerError};
 
 /// An event was not sent.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, PartialEq, thiserror::Error)]
 pub enum SendEventError {
     /// The data cannot be written as JSON.
     #[error("the event's data cannot be sent: {0}")]
     Data(#[from] PayloadError),
     /// The workflow version does not take this event.
-    #[error("{workflow} does not declare the event `{event}`: add `.event(&...)` to the version")]
+    #[error(
+        "{workflow} does not declare the event `{event}`: add `.event(&...)` to the version, or `events = [...]` to its \
+         `#[aiki::workflow]`"
+    )]
     Undeclared {
         /// The workflow version.
         workflow: WorkflowKey,
@@ -31,6 +34,8 @@ pub enum SendEventError {
     #[error(transparent)]
     Server(#[from] ServerError),
 }
+
+crate::debug_as_display!(SendEventError);
 
 /// An event on its way to one or several runs.
 #[must_use = "an event is sent when this is awaited"]

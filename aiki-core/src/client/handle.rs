@@ -29,7 +29,7 @@ const FIRST_LOOK: Duration = Duration::from_millis(10);
 const LONGEST_LOOK: Duration = Duration::from_millis(500);
 
 /// A run did not come to be in the state that was waited for.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, PartialEq, thiserror::Error)]
 pub enum WaitUntilError {
     /// It took too long.
     #[error("the run is {status} after {timeout:?}, and not as it was waited for")]
@@ -46,6 +46,8 @@ pub enum WaitUntilError {
     #[error(transparent)]
     Server(#[from] ServerError),
 }
+
+crate::debug_as_display!(WaitUntilError);
 
 /// Why a run has no result.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

@@ -20,7 +20,7 @@ use crate::server_client::ServerError;
 const MAX_REFERENCE_LEN: usize = 256;
 
 /// Why a schedule was not activated.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, PartialEq, thiserror::Error)]
 pub enum ScheduleError {
     /// The interval is zero.
     #[error("the schedule's interval is zero: give it a millisecond or more")]
@@ -45,6 +45,8 @@ pub enum ScheduleError {
     #[error(transparent)]
     Server(#[from] ServerError),
 }
+
+crate::debug_as_display!(ScheduleError);
 
 /// A schedule that is about to be activated: starts runs of a workflow by the calendar.
 ///

@@ -20,7 +20,7 @@ use crate::time::Timestamp;
 use crate::trace::TraceParent;
 
 /// Why a run was not started.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, PartialEq, thiserror::Error)]
 pub enum StartError {
     /// The input cannot be sent.
     #[error("the workflow's input cannot be sent: {0}")]
@@ -35,6 +35,8 @@ pub enum StartError {
     #[error(transparent)]
     Server(#[from] ServerError),
 }
+
+crate::debug_as_display!(StartError);
 
 /// The longest reference id, in bytes.
 const MAX_REFERENCE_LEN: usize = 256;

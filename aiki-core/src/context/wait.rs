@@ -97,7 +97,8 @@ impl<'run, T> EventWithin<'run, T> {
         if !shared.events.iter().any(|declared| declared == name) {
             let text = format!(
                 "the workflow waits for the event `{name}` at {location}, but {} does not declare it: add \
-                 `.event(&...)` to the version, so that callers can send it",
+                 `.event(&...)` to the version, or `events = [...]` to its `#[aiki::workflow]`, so that callers can \
+                 send it",
                 shared.workflow
             );
             shared.lock().machine.fail(ErrorObject::new("UndeclaredEvent", text));

@@ -40,12 +40,25 @@ pub(super) struct Queue {
     permits: Arc<Semaphore>,
 }
 
-struct Request<O: Operation> {
-    planned: Planned<O>,
-    reply: oneshot::Sender<Result<O::Answer, ServerError>>,
+/// Where an answer goes.
+trait Reply<A>: Send {
+    fn reply(self, answer: Result<A, ServerError>);
 }
 
-impl<O: Operation> Job for Request<O> {
+impl<A: Send> Reply<A> for oneshot::Sender<Result<A, ServerError>> {
+    fn reply(self, answer: Result<A, ServerError>) {
+        // Whoever asked may have gone.
+        let _ = self.send(answer);
+    }
+}
+
+/// A request, and where its answer goes.
+struct Request<O: Operation, R> {
+    planned: Planned<O>,
+    to: R,
+}
+
+impl<O: Operation, R: Reply<O::Answer>> Job for Request<O, R> {
     fn touches(&self, runs: &mut Vec<aiki_core::RunId>) {
         self.planned.touches(runs);
     }
@@ -63,21 +76,15 @@ impl<O: Operation> Job for Request<O> {
     }
 
     fn reply(self: Box<Self>) {
-        // Whoever asked may have gone.
-        let _ = self.reply.send(self.planned.into_answer());
+        let Request { planned, to } = *self;
+        to.reply(planned.into_answer());
     }
-}
-
-/// One of several requests whose answers go out together.
-struct Part<O: Operation> {
-    planned: Planned<O>,
-    at: usize,
-    gathered: Arc<Gathered<O::Answer>>,
 }
 
 type Answers<A> = Vec<Option<Result<A, ServerError>>>;
 
-/// The answers so far. They are sent when the last part is gone, answered or not: whoever waits is woken once.
+/// The answers so far to requests whose answers go out together. They are sent when the last part is gone, answered or
+/// not: whoever waits is woken once.
 struct Gathered<A> {
     answers: Mutex<Answers<A>>,
     reply: Option<oneshot::Sender<Answers<A>>>,
@@ -93,27 +100,15 @@ impl<A> Drop for Gathered<A> {
     }
 }
 
-impl<O: Operation> Job for Part<O> {
-    fn touches(&self, runs: &mut Vec<aiki_core::RunId>) {
-        self.planned.touches(runs);
-    }
+/// The place of one of them.
+struct Part<A> {
+    at: usize,
+    gathered: Arc<Gathered<A>>,
+}
 
-    fn references(&self, keys: &mut Vec<crate::storage::ReferenceKey>) {
-        self.planned.references(keys);
-    }
-
-    fn plan(&mut self, desk: &mut super::Desk<'_>) {
-        self.planned.plan(desk);
-    }
-
-    fn refuse(&mut self, error: ServerError) {
-        self.planned.refuse(error);
-    }
-
-    fn reply(self: Box<Self>) {
-        let Part { planned, at, gathered } = *self;
-        let answer = planned.into_answer();
-        gathered.answers.lock().unwrap_or_else(PoisonError::into_inner)[at] = Some(answer);
+impl<A: Send> Reply<A> for Part<A> {
+    fn reply(self, answer: Result<A, ServerError>) {
+        self.gathered.answers.lock().unwrap_or_else(PoisonError::into_inner)[self.at] = Some(answer);
     }
 }
 
@@ -132,7 +127,7 @@ impl Queue {
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| self.ended())?;
         let (reply, answer) = oneshot::channel();
         let size = operation.size();
-        let job = Box::new(Request { planned: Planned::new(operation), reply });
+        let job = Box::new(Request { planned: Planned::new(operation), to: reply });
         self.push([Queued { job, size, _permit: permit }])?;
         answer.await.unwrap_or_else(|_| Err(self.ended()))
     }
@@ -160,8 +155,8 @@ impl Queue {
         let gathered = Arc::new(Gathered { answers, reply: Some(reply) });
         let queued = operations.into_iter().enumerate().filter_map(|(at, operation)| {
             let (size, _permit) = (operation.size(), permits.split(1)?);
-            let part = Part { planned: Planned::new(operation), at, gathered: Arc::clone(&gathered) };
-            Some(Queued { job: Box::new(part), size, _permit })
+            let to = Part { at, gathered: Arc::clone(&gathered) };
+            Some(Queued { job: Box::new(Request { planned: Planned::new(operation), to }), size, _permit })
         });
         let queued: Vec<_> = queued.collect();
         drop(gathered);

@@ -18,6 +18,7 @@
 //! ```
 
 mod runs;
+mod show;
 mod table;
 mod when;
 mod workers;
@@ -29,7 +30,8 @@ use aiki_core::Client;
 use aiki_core::ServerError;
 use aiki_core::run::export::ExportError;
 
-pub use runs::{ListRuns, cancel, export, list, show};
+pub use runs::{ListRuns, cancel, export, list};
+pub use show::show;
 pub use when::{relative, utc};
 pub use workers::list_workers;
 

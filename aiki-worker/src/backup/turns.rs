@@ -130,7 +130,10 @@ impl Turns {
         let Some(primary) = self.primary.error.as_ref().filter(|_| !self.stands_in) else { return Ok(()) };
         match &self.backup.error {
             None => Err(primary.clone()),
-            Some(backup) => Err(SubscriberError::Unavailable(format!("{primary}; and the backup: {backup}"))),
+            Some(backup) => {
+                let both = format!("{}; and the backup: {}", primary.reason(), backup.reason());
+                Err(SubscriberError::Unavailable(both))
+            }
         }
     }
 }
@@ -160,7 +163,8 @@ mod tests {
         assert_eq!((turns.next(now, false), turns.rest(now, false)), (Ask::Nobody, Some(SECOND)));
         assert_eq!(turns.next(now + SECOND, false), Ask::Backup);
         turns.backup_failed(now + SECOND, SECOND * 8, away());
-        assert!(turns.verdict().unwrap_err().to_string().contains("and the backup"));
+        let said = turns.verdict().unwrap_err().to_string();
+        assert_eq!(said, "the transport is unavailable: away; and the backup: away", "the kind is said once");
         assert_eq!(turns.rest(now + SECOND, false), Some(SECOND * 2));
         assert_eq!(turns.next(now + SECOND * 3, false), Ask::Primary);
         turns.primary_answered(now + SECOND * 3, now + SECOND * 3);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// A worker's configuration cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// A value is out of range.
     #[error("`{key}` {problem}: {remedy}")]
@@ -27,6 +27,8 @@ pub enum ConfigError {
         reason: String,
     },
 }
+
+aiki_core::debug_as_display!(ConfigError);
 
 impl ConfigError {
     pub(super) fn value(key: &'static str, problem: impl Into<String>, remedy: impl Into<String>) -> Self {

@@ -125,7 +125,10 @@ impl WorkerConfig {
                 return Err(ConfigError::File { path: path.to_owned(), reason });
             }
         };
-        let text = read().map_err(|error| ConfigError::File { path: path.to_owned(), reason: error.to_string() })?;
+        let text = read().map_err(|error| ConfigError::File {
+            path: path.to_owned(),
+            reason: format!("it cannot be read ({error}): give the path of a file that this program may read"),
+        })?;
         parse(&text).map_err(in_file)
     }
 

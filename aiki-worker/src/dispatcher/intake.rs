@@ -182,6 +182,7 @@ impl Dispatcher {
             IntakeEvent::Claimed { session, sent, deliveries, result } => match result {
                 Ok(outcomes) => {
                     self.server_trusted = true;
+                    self.shared.server_reach.answered();
                     outcomes.iter().for_each(|outcome| self.shared.meter.claim(outcome));
                     let sorted = self.state.claimed(deliveries, session.generation, outcomes, sent.elapsed());
                     self.carry_out(&session, sent, sorted);
@@ -200,6 +201,7 @@ impl Dispatcher {
             trace::started(self.shared.name.as_str(), self.shared.settings.slots);
         }
         self.server_trusted = true;
+        self.shared.server_reach.answered();
         self.subscribe_failures = 0;
         self.retired.extend(self.session.replace(Arc::new(session)));
     }
@@ -219,10 +221,13 @@ impl Dispatcher {
                 return Err(WorkerError::Misconfigured(reason));
             }
             SubscribeError::Server(error) => {
-                trace::server_unavailable(worker, &error, self.subscribe_failures, delay);
+                self.shared.server_reach.refused(&error);
+                trace::not_subscribed(worker, &error, self.subscribe_failures, delay);
             }
             SubscribeError::Transport(error) => {
-                trace::subscriber_unavailable(worker, &error, self.subscribe_failures, delay);
+                self.shared.server_reach.answered();
+                self.shared.subscriber_reach.failed(&error.reason());
+                trace::not_subscribed(worker, &error, self.subscribe_failures, delay);
             }
         }
         self.subscribe_at = Instant::now() + delay;
@@ -231,6 +236,7 @@ impl Dispatcher {
 
     fn received(&mut self, session: Arc<Session>, began: Instant, deliveries: Vec<Delivery>) {
         self.transport_trusted = true;
+        self.shared.subscriber_reach.answered();
         self.consumed(&session, &deliveries);
         self.works_again();
         if deliveries.is_empty() {
@@ -264,7 +270,8 @@ impl Dispatcher {
             _ => {}
         }
         self.transport_failed(&error);
-        trace::subscriber_unavailable(self.shared.name.as_str(), &error, failures, delay);
+        self.shared.subscriber_reach.failed(&error.reason());
+        trace::not_received(self.shared.name.as_str(), &error, failures, delay);
         self.state.intake_waits(Instant::now() + delay, true);
         Ok(())
     }
@@ -299,12 +306,16 @@ impl Dispatcher {
             self.handed_back.unconfirmed.extend(deliveries.iter().map(|delivery| delivery.run));
         }
         if !fatal {
+            self.shared.server_reach.refused(&error);
             trace::claim_failed(self.shared.name.as_str(), &error, failures, delay);
         }
         self.shared.meter.claims_failed(deliveries.len());
         let settlement = self.state.claim_failed(deliveries, session.generation, Instant::now(), delay);
         self.unsettled.merge(settlement);
-        if fatal { Err(WorkerError::Unauthorized(error.to_string())) } else { Ok(()) }
+        match error {
+            ServerError::Unauthorized(reason) if fatal => Err(WorkerError::Unauthorized(reason)),
+            _ => Ok(()),
+        }
     }
 
     fn backoff(&self, failures: u32) -> Duration {

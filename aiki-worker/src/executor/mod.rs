@@ -20,6 +20,7 @@ use async_trait::async_trait;
 use crate::active::{ActiveRuns, Watch};
 use crate::limits::Limits;
 use crate::measure::Meter;
+use crate::reach::Reach;
 use crate::registry::Registry;
 use crate::trace;
 pub(crate) use clean_up::after_loss;
@@ -30,6 +31,8 @@ use quiet::Handler;
 /// The worker's own executor.
 pub(crate) struct ReplayExecutor {
     pub(crate) server: Arc<dyn ServerClient>,
+    /// How it is reached.
+    pub(crate) reach: Arc<Reach>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) active: Arc<ActiveRuns>,
     pub(crate) clock: Arc<dyn Clock>,

@@ -31,6 +31,7 @@ impl ReplayExecutor {
         loop {
             let error = match self.server.report(report.clone()).await {
                 Ok(receipt) => {
+                    self.reach.answered();
                     self.meter.reported(&report);
                     return Answer::Written(receipt);
                 }
@@ -50,6 +51,7 @@ impl ReplayExecutor {
                 return Answer::GivenUp;
             }
             failures += 1;
+            self.reach.refused(&error);
             let delay = backoff::REPORT.delay(failures, self.entropy.next_u64());
             trace::report_delayed(run, &error, failures, delay);
             tokio::time::sleep(delay).await;

@@ -101,10 +101,19 @@ pub(super) async fn prolong(shared: &Shared, active: &[Arc<Active>], deadline: I
     let sent = shared.active.ticks.now();
     let call = shared.server().refresh_runs(&shared.name, &claims, shared.settings.lease);
     let statuses = match timeout_at(deadline, call).await {
-        Ok(Ok(statuses)) => statuses,
-        Ok(Err(error)) if error.is_transient() => return Err(Trouble::Passing(error.to_string())),
+        Ok(Ok(statuses)) => {
+            shared.server_reach.answered();
+            statuses
+        }
+        Ok(Err(error)) if error.is_transient() => {
+            shared.server_reach.refused(&error);
+            return Err(Trouble::Passing(error.to_string()));
+        }
         Ok(Err(error)) => return Err(Trouble::Lasting(error, claims.len())),
-        Err(elapsed) => return Err(Trouble::Passing(elapsed.to_string())),
+        Err(elapsed) => {
+            shared.server_reach.failed(&"it has not answered while claims were prolonged");
+            return Err(Trouble::Passing(elapsed.to_string()));
+        }
     };
     for (active, status) in active.iter().zip(statuses) {
         match status {

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aiki_core::server_client::WorkerServes;
@@ -33,6 +34,7 @@ pub(super) async fn keep(shared: &Shared) -> Infallible {
             let serves = WorkerServes { workflows: shared.registry.served(), pools: shared.pools.clone() };
             if shared.server().announce_worker(&shared.name, serves).await.is_ok() {
                 told = Some((version, Instant::now()));
+                shared.announced.store(true, Ordering::Relaxed);
             }
         }
         if missed && told.is_some() {
@@ -52,16 +54,17 @@ pub(super) async fn keep(shared: &Shared) -> Infallible {
         };
         match news {
             Ok(runs) => {
+                shared.server_reach.answered();
                 pause = FIRST_PAUSE;
                 let active: Vec<_> = runs.into_iter().filter_map(|run| shared.active.get(run)).collect();
                 if !active.is_empty() {
                     look(shared, &active).await;
                 }
             }
-            Err(_) => {
+            Err(error) => {
+                shared.server_reach.refused(&error);
                 // Told again, the server is known to listen.
                 (missed, told) = (true, None);
-                // The heartbeats say what is wrong.
                 sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }

@@ -5,21 +5,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use aiki_core::listing::{
-    RunFilter, RunPage, RunPageRequest, StatusCounts, VersionsPage, VersionsQuery, WorkflowFilter, WorkflowsPage,
-    WorkflowsQuery,
-};
-use aiki_core::name::{Name, WorkflowKey};
-use aiki_core::run::RunStatus;
-use aiki_core::run::export::RunExport;
-use aiki_core::run::plan::{CreateRun, RunCommand};
-use aiki_core::run::record::{Signal, TransitionRecord};
-use aiki_core::schedule::{ActivateSchedule, ScheduleFilter, ScheduleId, SchedulePage, ScheduleRecord, ScheduleStatus};
-use aiki_core::server_client::{
-    ChildRun, ClaimOutcome, ClaimReady, ClaimRef, ClaimRuns, ClaimStatus, ClaimedRun, CreatedRun, RunView, SendEvent,
-    SetTaskResult, WorkerInfo, WorkerServes,
-};
-use aiki_core::{Client, Report, ReportReceipt, RunId, RunRecord, ServerClient, ServerError};
+use aiki_core::name::Name;
+use aiki_core::run::record::Signal;
+use aiki_core::server_client::{ClaimOutcome, ClaimReady, ClaimRef, ClaimRuns, ClaimStatus, ClaimedRun, ServerLayer};
+use aiki_core::{Client, Report, ReportReceipt, RunId, ServerClient, ServerError};
 use async_trait::async_trait;
 
 /// What is wrong, shared with the test.
@@ -73,8 +62,15 @@ impl Faulty {
             tokio::time::sleep(Duration::from_millis(ms)).await;
         }
     }
+}
 
-    async fn gate(&self) -> Result<(), ServerError> {
+#[async_trait]
+impl ServerLayer for Faulty {
+    fn inner(&self) -> &Arc<dyn ServerClient> {
+        &self.inner
+    }
+
+    async fn before(&self) -> Result<(), ServerError> {
         if self.faults.hanging.load(Ordering::SeqCst) {
             tokio::time::sleep(Duration::from_secs(86_400)).await;
         }
@@ -86,82 +82,30 @@ impl Faulty {
         }
         Ok(())
     }
-}
 
-#[async_trait]
-impl ServerClient for Faulty {
-    fn namespace(&self) -> &Name {
-        self.inner.namespace()
-    }
-    async fn create_run(&self, request: CreateRun) -> Result<CreatedRun, ServerError> {
-        self.gate().await?;
-        self.inner.create_run(request).await
-    }
-    async fn get_run(&self, run: RunId) -> Result<RunRecord, ServerError> {
-        self.gate().await?;
-        self.inner.get_run(run).await
-    }
-    async fn get_run_by_reference(&self, workflow: &WorkflowKey, reference: &str) -> Result<RunRecord, ServerError> {
-        self.gate().await?;
-        self.inner.get_run_by_reference(workflow, reference).await
-    }
-    async fn await_run(&self, run: RunId, timeout: Duration) -> Result<RunView, ServerError> {
-        self.gate().await?;
-        self.inner.await_run(run, timeout).await
-    }
-    async fn list_transitions(&self, run: RunId) -> Result<Vec<TransitionRecord>, ServerError> {
-        self.gate().await?;
-        self.inner.list_transitions(run).await
-    }
-    async fn list_runs(&self, filter: RunFilter, page: RunPageRequest) -> Result<RunPage, ServerError> {
-        self.gate().await?;
-        self.inner.list_runs(filter, page).await
-    }
-    async fn count_runs(&self, filter: RunFilter) -> Result<u64, ServerError> {
-        self.gate().await?;
-        self.inner.count_runs(filter).await
-    }
-    async fn list_workflows(&self, query: WorkflowsQuery) -> Result<WorkflowsPage, ServerError> {
-        self.gate().await?;
-        self.inner.list_workflows(query).await
-    }
-    async fn list_workflow_versions(&self, query: VersionsQuery) -> Result<VersionsPage, ServerError> {
-        self.gate().await?;
-        self.inner.list_workflow_versions(query).await
-    }
-    async fn run_stats(&self, workflow: Option<WorkflowFilter>) -> Result<StatusCounts, ServerError> {
-        self.gate().await?;
-        self.inner.run_stats(workflow).await
-    }
-    async fn export_run(&self, run: RunId) -> Result<RunExport, ServerError> {
-        self.gate().await?;
-        self.inner.export_run(run).await
-    }
-    async fn cancel_run(&self, run: RunId, explanation: Option<String>) -> Result<(), ServerError> {
-        self.gate().await?;
-        self.inner.cancel_run(run, explanation).await
-    }
     async fn claim_runs(&self, request: ClaimRuns) -> Result<Vec<ClaimOutcome>, ServerError> {
-        self.gate().await?;
+        self.before().await?;
         self.faults.claim_batches.lock().unwrap().push(request.runs.len());
         let outcomes = self.inner.claim_runs(request).await;
         self.late().await;
         outcomes
     }
+
     async fn claim_ready(&self, request: ClaimReady) -> Result<Vec<ClaimedRun>, ServerError> {
         self.faults.ready_claims.fetch_add(1, Ordering::SeqCst);
-        self.gate().await?;
+        self.before().await?;
         let claimed = self.inner.claim_ready(request).await;
         self.late().await;
         claimed
     }
+
     async fn refresh_runs(
         &self,
         worker: &Name,
         claims: &[ClaimRef],
         lease: Duration,
     ) -> Result<Vec<ClaimStatus>, ServerError> {
-        self.gate().await?;
+        self.before().await?;
         if self.faults.refuses_refresh.load(Ordering::SeqCst) && !claims.is_empty() {
             return Err(ServerError::Invalid("no such lease".into()));
         }
@@ -169,13 +113,15 @@ impl ServerClient for Faulty {
         self.faults.refresh_batches.lock().unwrap().push(claims.len());
         self.inner.refresh_runs(worker, claims, lease).await
     }
+
     async fn release_runs(&self, worker: &Name, claims: &[ClaimRef]) -> Result<Vec<ClaimStatus>, ServerError> {
-        self.gate().await?;
+        self.before().await?;
         self.faults.release_batches.lock().unwrap().push(claims.len());
         self.inner.release_runs(worker, claims).await
     }
+
     async fn report(&self, report: Report) -> Result<ReportReceipt, ServerError> {
-        self.gate().await?;
+        self.before().await?;
         self.faults.reports.fetch_add(1, Ordering::SeqCst);
         let receipt = self.inner.report(report).await?;
         tokio::time::sleep(Duration::from_millis(self.faults.slow_reports.load(Ordering::SeqCst))).await;
@@ -185,73 +131,13 @@ impl ServerClient for Faulty {
         }
         Ok(receipt)
     }
-    async fn list_workers(&self) -> Result<Vec<WorkerInfo>, ServerError> {
-        self.gate().await?;
-        self.inner.list_workers().await
-    }
-    async fn send_event(&self, request: SendEvent) -> Result<(), ServerError> {
-        self.gate().await?;
-        self.inner.send_event(request).await
-    }
-    async fn cancel_runs(&self, runs: &[RunId]) -> Result<Vec<RunId>, ServerError> {
-        self.gate().await?;
-        self.inner.cancel_runs(runs).await
-    }
-    async fn command_run(&self, run: RunId, command: RunCommand) -> Result<(), ServerError> {
-        self.gate().await?;
-        self.inner.command_run(run, command).await
-    }
-    async fn set_task_result(&self, request: SetTaskResult) -> Result<(), ServerError> {
-        self.gate().await?;
-        self.inner.set_task_result(request).await
-    }
-    async fn list_child_runs(&self, run: RunId, statuses: &[RunStatus]) -> Result<Vec<ChildRun>, ServerError> {
-        self.gate().await?;
-        self.inner.list_child_runs(run, statuses).await
-    }
+
     async fn get_signals(&self, run: RunId, known: u32) -> Result<Vec<Signal>, ServerError> {
-        self.gate().await?;
+        self.before().await?;
         let fail = |left: u32| left.checked_sub(1);
         if self.faults.deaf.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fail).is_ok() {
             return Err(ServerError::Unavailable("the question was lost".into()));
         }
         self.inner.get_signals(run, known).await
-    }
-    async fn announce_worker(&self, worker: &Name, serves: WorkerServes) -> Result<(), ServerError> {
-        self.gate().await?;
-        self.inner.announce_worker(worker, serves).await
-    }
-    async fn await_news(&self, worker: &Name, timeout: Duration) -> Result<Vec<RunId>, ServerError> {
-        self.gate().await?;
-        self.inner.await_news(worker, timeout).await
-    }
-    async fn activate_schedule(&self, request: ActivateSchedule) -> Result<ScheduleRecord, ServerError> {
-        self.gate().await?;
-        self.inner.activate_schedule(request).await
-    }
-    async fn get_schedule(&self, schedule: ScheduleId) -> Result<ScheduleRecord, ServerError> {
-        self.gate().await?;
-        self.inner.get_schedule(schedule).await
-    }
-    async fn get_schedule_by_reference(&self, reference: &str) -> Result<ScheduleRecord, ServerError> {
-        self.gate().await?;
-        self.inner.get_schedule_by_reference(reference).await
-    }
-    async fn list_schedules(
-        &self,
-        filter: ScheduleFilter,
-        limit: usize,
-        offset: usize,
-    ) -> Result<SchedulePage, ServerError> {
-        self.gate().await?;
-        self.inner.list_schedules(filter, limit, offset).await
-    }
-    async fn set_schedule_status(
-        &self,
-        schedule: ScheduleId,
-        status: ScheduleStatus,
-    ) -> Result<ScheduleRecord, ServerError> {
-        self.gate().await?;
-        self.inner.set_schedule_status(schedule, status).await
     }
 }

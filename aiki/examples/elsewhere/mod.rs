@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
-use aiki::ClientConfig;
 use aiki::prelude::*;
+use aiki::{ClientConfig, ClientConfigError};
 
 /// The client's configuration: the file in `AIKI_CLIENT`, or the usual addresses of a machine of one's own.
-pub(crate) fn client_config() -> Result<ClientConfig, Box<dyn std::error::Error>> {
-    let text = match std::env::var("AIKI_CLIENT") {
-        Ok(path) => std::fs::read_to_string(path)?,
-        Err(_) => r#"{"url":"localhost:9090","redis":{"host":"localhost","port":6379,"db":0}}"#.to_owned(),
-    };
-    Ok(serde_json::from_str(&text)?)
+pub(crate) fn client_config() -> Result<ClientConfig, ClientConfigError> {
+    match std::env::var_os("AIKI_CLIENT") {
+        Some(path) => ClientConfig::from_file(path),
+        None => ClientConfig::from_json(r#"{"url":"localhost:9090","redis":{"host":"localhost","port":6379,"db":0}}"#),
+    }
 }
 
 /// Greets, after a while.

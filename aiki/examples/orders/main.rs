@@ -109,6 +109,8 @@ async fn run(arguments: Arguments) -> Result<bool, Trouble> {
     std::fs::create_dir_all(&arguments.state).map_err(|error| {
         Trouble::Input(format!("{state} cannot be used for database and ledger: {error}; give --state DIR"))
     })?;
+    let mut summary = Summary::new(&input);
+    summary.log();
     println!("database and ledger are in {state}; delete it to begin afresh");
     let ledger = Arc::new(Ledger::open(&arguments.state.join("ledger.jsonl"))?);
     let order_processing = workflow::define(ledger.clone());
@@ -132,7 +134,6 @@ async fn run(arguments: Arguments) -> Result<bool, Trouble> {
         workers.push((worker, tokio::spawn(async move { running.start().await })));
     }
 
-    let mut summary = Summary::new(&input);
     let began = Instant::now();
     let mut waiting = FuturesUnordered::new();
     let mut orders = input.orders.into_iter();

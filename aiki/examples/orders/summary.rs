@@ -1,6 +1,7 @@
 //! The progress bar and the table at the end.
 
 use std::collections::BTreeMap;
+use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use aiki::prelude::*;
@@ -45,6 +46,19 @@ pub(crate) struct Summary {
     elapsed: Duration,
 }
 
+/// Writes what is logged above the progress bar.
+pub(crate) struct AboveBar(ProgressBar);
+
+impl Write for AboveBar {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.suspend(|| io::stderr().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
 impl Summary {
     pub(crate) fn new(input: &Input) -> Self {
         let bar = ProgressBar::new(input.orders.len() as u64);
@@ -65,6 +79,14 @@ impl Summary {
             runs: Vec::new(),
             elapsed: Duration::ZERO,
         }
+    }
+
+    /// Warnings from now on, such as that Redis is away and what is done meanwhile.
+    pub(crate) fn log(&self) {
+        let bar = self.bar.clone();
+        let log = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).without_time().with_target(false);
+        let log = log.with_ansi(io::stderr().is_terminal());
+        log.with_writer(move || AboveBar(bar.clone())).init();
     }
 
     pub(crate) fn add(&mut self, (order, ended): (String, Ended)) {

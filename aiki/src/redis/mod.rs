@@ -18,8 +18,8 @@
 //! use aiki::prelude::*;
 //! use aiki::{ClientConfig, SubscriberTypes};
 //!
-//! # fn example(client: Client) -> Result<(), Box<dyn std::error::Error>> {
-//! let config: ClientConfig = serde_json::from_str(
+//! # fn example(client: Client) -> Result<(), aiki::Error> {
+//! let config = ClientConfig::from_json(
 //!     r#"{"url":"localhost:9090","redis":{"host":"localhost","port":6379,"password":"hidden","db":0}}"#,
 //! )?;
 //! let worker = WorkerConfig::from_json(

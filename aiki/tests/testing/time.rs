@@ -202,6 +202,7 @@ async fn a_handler_that_waits_for_the_world_outside_of_a_task_fails_its_run() {
 async fn several_threads_are_refused_before_anything_began() {
     let error = TestEnv::with([&trial()]).await.unwrap_err();
     assert_eq!(error, EnvError::SeveralThreads);
+    assert!(format!("{error:?}").contains("without `flavor = \"multi_thread\"`"), "unwrap() says what to do");
 }
 
 #[tokio::test]

@@ -35,6 +35,7 @@ pub(super) async fn await_news(client: LocalClient, call: native::AwaitNews) -> 
 }
 
 pub(super) async fn announce(client: LocalClient, call: native::AnnounceWorker) -> Result<(), ServerError> {
+    client.server.presences.heard_of(&client.namespace, &call.worker);
     server(&client).announce_worker(&call.worker, call.serves).await
 }
 
