@@ -1,7 +1,7 @@
 //! A TCP proxy that can go bad.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -35,6 +35,7 @@ pub struct Proxy {
     port: u16,
     state: watch::Sender<State>,
     accepted: Arc<AtomicUsize>,
+    target: Arc<AtomicU16>,
     task: JoinHandle<()>,
 }
 
@@ -49,17 +50,18 @@ impl Proxy {
         let port = listener.local_addr().expect("its address").port();
         let (state, watched) = watch::channel(State { mode: Mode::Pass, cuts: 0 });
         let accepted = Arc::new(AtomicUsize::new(0));
-        let count = accepted.clone();
+        let target = Arc::new(AtomicU16::new(target));
+        let (count, to) = (accepted.clone(), target.clone());
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 count.fetch_add(1, Ordering::Relaxed);
-                let Ok(server) = TcpStream::connect(("127.0.0.1", target)).await else { continue };
+                let Ok(server) = TcpStream::connect(("127.0.0.1", to.load(Ordering::Relaxed))).await else { continue };
                 let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
                 tokio::spawn(pass(from_client, to_server, watched.clone(), Mode::BlackHole));
                 tokio::spawn(pass(from_server, to_client, watched.clone(), Mode::DropReplies));
             }
         });
-        Self { port, state, accepted, task }
+        Self { port, state, accepted, target, task }
     }
 
     /// Where it is.
@@ -76,6 +78,13 @@ impl Proxy {
     /// connections that lost bytes are never passed on again.
     pub fn set(&self, mode: Mode) {
         self.state.send_modify(|state| *state = State { mode, cuts: state.cuts + u64::from(mode == Mode::Cut) });
+    }
+
+    /// Cuts every connection and passes new ones to another loopback port, as an address does that moves.
+    pub fn turn_to(&self, target: u16) {
+        self.target.store(target, Ordering::Relaxed);
+        self.set(Mode::Cut);
+        self.set(Mode::Pass);
     }
 
     /// Connections that were accepted so far.
