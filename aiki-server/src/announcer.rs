@@ -33,6 +33,17 @@ const MISSED_MEMORY: Duration = Duration::from_secs(2);
 /// How long a failed announcement tells something about the publisher.
 const TROUBLE_MEMORY: Duration = Duration::from_secs(10);
 
+/// A line in the log about announcements that failed stands for all of so long.
+const TELL_EVERY: Duration = Duration::from_secs(30);
+
+/// What of failed announcements was not told yet.
+#[derive(Debug, Default)]
+struct Untold {
+    told: Option<Instant>,
+    failed: usize,
+    again: usize,
+}
+
 /// A run to be announced.
 #[derive(Debug)]
 struct Waiting {
@@ -155,17 +166,17 @@ impl Announcer {
         readers: Readers,
         mut more: Option<QueuedPlace>,
     ) {
-        let mut failed = Failed::default();
+        let (mut failed, mut untold) = (Failed::default(), Untold::default());
         loop {
             let batch = self.next_batch(&mut failed).await;
-            self.publish(&*publisher, batch, &mut failed).await;
+            self.publish(&*publisher, batch, &mut failed, &mut untold).await;
             if let Some(after) = more {
                 more = self.load(&readers, after).await;
             }
         }
     }
 
-    async fn publish(&self, publisher: &dyn Publisher, batch: Vec<Waiting>, failed: &mut Failed) {
+    async fn publish(&self, publisher: &dyn Publisher, batch: Vec<Waiting>, failed: &mut Failed, untold: &mut Untold) {
         let runs: Vec<_> = batch.iter().map(|waiting| waiting.run.clone()).collect();
         let report = publish_guarded(publisher, &runs).await;
         self.missed().note(&runs, &report);
@@ -177,13 +188,26 @@ impl Announcer {
         let mut batch: HashMap<_, _> = batch.into_iter().map(|waiting| (waiting.run.id, waiting)).collect();
         let again = report.failed.iter().filter_map(|(run, _)| batch.remove(run));
         let again = again.map(|waiting| failed.keep(waiting)).filter(|kept| *kept).count();
+        untold.tell(count, again, *run, reason);
+    }
+}
+
+impl Untold {
+    /// Tells of a batch that failed, at once when that is news.
+    fn tell(&mut self, failed: usize, again: usize, run: RunId, reason: &str) {
+        self.failed += failed;
+        self.again += again;
+        if self.told.is_some_and(|told| told.elapsed() < TELL_EVERY) {
+            return;
+        }
         tracing::warn!(
-            failed = count,
-            again,
+            failed = self.failed,
+            again = self.again,
             %run,
             reason,
             "runs could not be announced; most are tried again soon, the rest is announced by its age"
         );
+        *self = Self { told: Some(Instant::now()), ..Self::default() };
     }
 }
 
