@@ -118,8 +118,12 @@ impl Pump {
                     self.react(&failure, failures);
                     self.intake.set_trouble(self.number, Some(failure.text.clone()));
                     let pause = chance::up_to(self.timing.pause(failures));
+                    // Who builds a connection again has paused already.
+                    let lost = self.broker.control.live().is_err() || self.reader.live().is_err();
+                    let both = async { tokio::join!(self.broker.control.connected(), self.reader.connected()) };
                     tokio::select! {
                         () = sleep(pause) => {}
+                        _ = both, if lost => {}
                         () = self.intake.closing() => {}
                     }
                     if failure.ends_connection() {

@@ -15,6 +15,8 @@ use crate::worker_process::WorkerProcess;
 const EVERY: Duration = Duration::from_millis(200);
 /// Runs before it goes away, and after it is back.
 const AROUND: u64 = 50;
+/// Log lines that are shown.
+const MOST_TOLD: usize = 40;
 /// How long anything else may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -74,7 +76,7 @@ pub async fn outage(programs: Programs, away: Duration) -> OutageFigures {
     let proxy = Proxy::to(redis.port()).await;
     let rig = Rig::start(programs, Some(proxy.url()), &[]).await;
     let log = rig.directory.path().join("worker.log");
-    let (binary, arguments) = rig.worker_command("steady", &["--log", "--slots", "8"], &[]);
+    let (binary, arguments) = rig.worker_command("steady", &["--log", "--slots", "8", "--lease-ms", "60000"], &[]);
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let worker = WorkerProcess::start_logging(&binary, &arguments, File::create(&log).expect("a log"));
     let lines = || {
@@ -133,5 +135,10 @@ pub async fn outage(programs: Programs, away: Duration) -> OutageFigures {
     rig.complete(&runs, PATIENCE).await;
     let repeated = once_and_not_again(&runs, &rig.ledgers.begun).await;
     let lines = (lines_after.0 - lines_before.0, lines_after.1 - lines_before.1);
+    let (of_server, of_worker_log) = (rig.server.log(), std::fs::read_to_string(&log).expect("the log"));
+    let told = of_server.lines().skip(lines_before.0).take(lines.0);
+    told.chain(of_worker_log.lines().skip(lines_before.1).take(lines.1))
+        .take(MOST_TOLD)
+        .for_each(|line| println!("{line}"));
     OutageFigures { away: took, completed: during, repeated, lines, connects, server, worker: of_worker, back, through }
 }
