@@ -34,7 +34,7 @@ async fn what_a_replica_lacks_when_it_takes_over_costs_time_and_no_run() {
     timeout(PATIENCE, synced).await.expect("the replica has the data");
     let address = Proxy::to(primary.port()).await;
     let rig = Rig::start(Programs::at(SERVER, WORKER), Some(address.url()), &[]).await;
-    let worker = rig.worker("worker", &["--slots", "4"], &[]);
+    let worker = rig.worker("worker", &["--slots", "4", "--lease-ms", "10000"], &[]);
     let (mut number, mut runs) = (0.., Vec::new());
     let mut next = |tasks, task_ms| Chain { number: number.next().expect("a number"), tasks, task_ms };
     // Some are done, and four keep the worker busy until after the failover.

@@ -42,7 +42,7 @@ async fn a_redis_whose_clock_is_set_by_an_hour_makes_nobody_do_anything_twice() 
     let time = async || command::<Vec<String>>(&admin, "TIME").await[0].parse::<i64>().expect("seconds");
     let real = time().await;
     let rig = Rig::start(Programs::at(SERVER, WORKER), Some(redis.url()), &[]).await;
-    let workers = [rig.worker("one", &["--slots", "3"], &[]), rig.worker("two", &["--slots", "8"], &[])];
+    let workers = ["one", "two"].map(|id| rig.worker(id, &["--slots", "5", "--lease-ms", "10000"], &[]));
     let (mut runs, mut count) = (Vec::new(), 0);
     let began = Instant::now();
     for off in [HOUR, 0, -HOUR, 0] {
