@@ -1,8 +1,8 @@
 //! Announcements through a publisher that has its bad moments, under virtual time.
 #![allow(clippy::unwrap_used, reason = "for tests")]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aiki_conformance::server::{Recorder, create, ready_request};
@@ -119,4 +119,36 @@ async fn without_a_publisher_every_ready_run_is_given_at_once() {
     let run = create(&server.client()).await;
     let claimed = server.client().server().claim_ready(ready_request("w", 10)).await.unwrap();
     assert_eq!(claimed.iter().map(|claimed| claimed.record.id).collect::<Vec<_>>(), [run]);
+}
+
+/// What this thread logs.
+#[derive(Clone, Default)]
+struct Logged(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Logged {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publisher_that_is_away_for_long_does_not_fill_the_log() {
+    let logged = Logged::default();
+    let writer = logged.clone();
+    let lines = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+    let _guard = tracing::subscriber::set_default(lines);
+    let publisher = Flaky::new(Trouble::Refuse, usize::MAX);
+    let server = serve(&publisher).await;
+    for _ in 0..600 {
+        create(&server.client()).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let text = String::from_utf8(logged.0.lock().unwrap().clone()).unwrap();
+    let told = text.lines().filter(|line| line.contains("could not be announced")).count();
+    // Ten minutes: one line for each half.
+    assert!((15..=21).contains(&told), "{told} lines");
 }

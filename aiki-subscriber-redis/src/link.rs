@@ -26,6 +26,9 @@ const MAX_QUEUED: usize = 10_000;
 /// How long a connection is asked to end before it is cut.
 const FAREWELL: Duration = Duration::from_millis(200);
 
+/// A connection that the other side ends so soon was none: a port may accept for a Redis that is gone.
+const BRIEF: Duration = Duration::from_secs(1);
+
 /// Given up for this generation, no connection is built any more.
 const NO_MORE: u64 = u64::MAX;
 
@@ -173,7 +176,7 @@ struct Keeper {
 impl Keeper {
     /// Until the end is asked for, or with its runtime.
     async fn run(mut self) {
-        let (mut generation, mut failures, mut said) = (0, 0, String::new());
+        let (mut generation, mut failures, mut said) = (0, 0, None);
         while *self.given_up.borrow() != NO_MORE {
             let node = self.place.node();
             let failure = match self.open(&node).await {
@@ -183,10 +186,14 @@ impl Keeper {
                         // Whatever was idle meanwhile may only look abandoned.
                         self.counters.suspect();
                     }
-                    (failures, said) = (0, String::new());
                     let current = Current { generation, client: Ok(client.clone()), node: Some(node.clone()) };
                     self.publish.send_replace(current);
-                    self.watch(generation, client, task).await
+                    let opened = Instant::now();
+                    let (cause, failure) = self.watch(generation, client, task).await;
+                    if cause == ReconnectCause::Abandoned || opened.elapsed() >= BRIEF {
+                        (failures, said) = (0, None);
+                    }
+                    failure
                 }
                 Err(failure) => {
                     self.place.unreachable(&node);
@@ -196,14 +203,14 @@ impl Keeper {
             if *self.given_up.borrow() == NO_MORE {
                 return;
             }
-            if said != failure.text {
+            // In other words it is no news.
+            if said.replace(failure.trouble) != Some(failure.trouble) {
                 match failure.trouble {
                     Trouble::Refused => {
                         tracing::error!(redis = %node, role = ?self.role, error = failure.text, "redis refused us");
                     }
                     _ => tracing::warn!(redis = %node, role = ?self.role, error = failure.text, "redis is away"),
                 }
-                said.clone_from(&failure.text);
             }
             let slow = failure.trouble == Trouble::Refused;
             failures = if slow { 10 } else { failures + 1 };
@@ -250,7 +257,7 @@ impl Keeper {
     }
 
     /// Until the connection is lost or given up.
-    async fn watch(&mut self, generation: u64, client: Client, mut task: ConnectHandle) -> Failure {
+    async fn watch(&mut self, generation: u64, client: Client, mut task: ConnectHandle) -> (ReconnectCause, Failure) {
         let cause = tokio::select! {
             _ = &mut task => ReconnectCause::Lost,
             // An error means that nobody is left who could use the connection.
@@ -265,7 +272,7 @@ impl Keeper {
         task.abort();
         drop(client);
         self.counters.reconnect(cause);
-        Failure::new(Trouble::Connection, format!("the connection to {} was {cause}", self.url))
+        (cause, Failure::new(Trouble::Connection, format!("the connection to {} was {cause}", self.url)))
     }
 }
 

@@ -52,6 +52,11 @@ impl Ledgers {
 
 /// Defines the workflow; its tasks note their attempts when there are ledgers.
 pub fn define(ledgers: Option<Ledgers>) -> Chains {
+    define_version("1.0.0", ledgers)
+}
+
+/// The same as another version.
+pub fn define_version(version: &str, ledgers: Option<Ledgers>) -> Chains {
     let link = Task::new("link", move |cx: TaskContext, (run, at, task_ms): (u64, u64, u64)| {
         let ledgers = ledgers.clone();
         async move {
@@ -67,7 +72,7 @@ pub fn define(ledgers: Option<Ledgers>) -> Chains {
             Ok::<_, Failure>(format!("{run:0128}{at:0128}"))
         }
     });
-    Workflow::new("chain").version("1.0.0", move |run: Run, chain: Chain| {
+    Workflow::new("chain").version(version, move |run: Run, chain: Chain| {
         let link = link.clone();
         async move {
             let mut bytes = 0;

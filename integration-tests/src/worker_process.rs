@@ -18,15 +18,33 @@ impl WorkerProcess {
     /// # Panics
     /// When it does not.
     pub fn start(binary: &str, arguments: &[&str]) -> Self {
+        Self::start_logging(binary, arguments, Stdio::inherit())
+    }
+
+    /// Starts it with its log in this place, and waits until it has connected.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn start_logging(binary: &str, arguments: &[&str], log: impl Into<Stdio>) -> Self {
         let mut command = Command::new(binary);
-        let mut process =
-            command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the worker starts");
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        let mut process = command.spawn().expect("the worker starts");
         let mut lines = BufReader::new(process.stdout.take().expect("it is piped")).lines();
         let first = lines.next().and_then(Result::ok);
         assert_eq!(first.as_deref(), Some("ready"), "the worker does not connect");
         // What else it says goes to whoever looks at a failed test.
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| println!("worker: {line}")));
         Self { process }
+    }
+
+    /// Starts it and waits for nothing.
+    ///
+    /// # Panics
+    /// When there is no such program.
+    pub fn launch(binary: &str, arguments: &[String]) -> Self {
+        let mut command = Command::new(binary);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
+        Self { process: command.spawn().expect("the worker starts") }
     }
 
     /// Its id, as in the ledgers.

@@ -170,6 +170,25 @@ async fn a_connection_that_swallows_everything_is_replaced() {
     until("old connections are closed", async || clients(&admin).await <= 6).await;
 }
 
+#[tokio::test]
+async fn a_port_that_hangs_up_at_once_is_not_pestered() {
+    let server = RedisServer::start().await;
+    let proxy = Proxy::to(server.port()).await;
+    // Pauses are a share of the lease.
+    let (bench, direct) = (Bench::at(&proxy.url()).slow_lease(), Bench::at(&server.url()));
+    let worker = bench.subscribe("worker").await;
+    proxy.set(Mode::Cut);
+    let before = proxy.accepted();
+    sleep(Duration::from_secs(4)).await;
+    let tries = proxy.accepted() - before;
+    println!("{tries} connections tried in 4 s");
+    // Three connections, each of them tried after 0.1, 0.2, 0.4 ... s at most.
+    assert!(tries <= 45, "{tries} connections tried in 4 s");
+    proxy.set(Mode::Pass);
+    direct.publish(&runs(2)).await;
+    assert_eq!(collect(&*worker, 2).await.len(), 2);
+}
+
 /// Connections that the server has.
 async fn clients(admin: &Client) -> usize {
     command::<String>(admin, "CLIENT LIST").await.lines().count()

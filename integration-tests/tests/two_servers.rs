@@ -12,7 +12,7 @@ use aiki::{ClientConfig, Schedule, ScheduleHandle};
 use integration_tests::chain::{self, Chain, Chains, Ledgers};
 use integration_tests::evidence::once_and_not_again;
 use integration_tests::program::Program;
-use integration_tests::redis::{self, Mode, Proxy, RedisServer};
+use integration_tests::redis::{self, Proxy, RedisServer};
 use integration_tests::worker_process::WorkerProcess;
 use tempfile::TempDir;
 use test_postgres::PostgresServer;
@@ -272,9 +272,7 @@ async fn a_worker_whose_line_leads_to_another_server_now_keeps_its_runs_and_one_
     rig.attempted(&moved, 3).await;
     // It would take over whatever is taken back.
     let other = rig.worker(&format!("http://{}", one.address()), "other", LONG_LEASE);
-    proxy.aim(two.address().port());
-    proxy.set(Mode::Cut);
-    proxy.set(Mode::Pass);
+    proxy.turn_to(two.address().port());
     rig.attempted(&moved, 20).await;
     let attempts = rig.ledgers.begun.attempts().expect("the ledger");
     let tasks: BTreeSet<_> = attempts.iter().map(|attempt| &attempt.task).collect();

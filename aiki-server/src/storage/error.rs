@@ -30,6 +30,10 @@ pub(crate) enum StorageError {
          ask again in the same words: {0}"
     )]
     Unknown(String),
+    #[error(
+        "a newer version has changed the database, nothing was stored: stop this server and start the newer version: {0}"
+    )]
+    Outdated(String),
     #[error("the store cannot keep this text, leave out the character U+0000: {0}")]
     Unfit(String),
 }
@@ -61,6 +65,7 @@ impl From<StorageError> for ServerError {
             | StorageError::NotStored(_)
             | StorageError::Contended
             | StorageError::Locked
+            | StorageError::Outdated(_)
             | StorageError::Unreachable(_)
             | StorageError::Unknown(_) => ServerError::Unavailable(error.to_string()),
         }

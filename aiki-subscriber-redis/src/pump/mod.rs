@@ -114,12 +114,17 @@ impl Pump {
                     self.intake.set_trouble(self.number, None);
                 }
                 Err(failure) => {
-                    failures += 1;
+                    // Streams that went with an old Redis are made again at once, however long it was away.
+                    failures = if failure.trouble == Trouble::GroupLost { 1 } else { failures + 1 };
                     self.react(&failure, failures);
                     self.intake.set_trouble(self.number, Some(failure.text.clone()));
                     let pause = chance::up_to(self.timing.pause(failures));
+                    // Who builds a connection again has paused already.
+                    let lost = self.broker.control.live().is_err() || self.reader.live().is_err();
+                    let both = async { tokio::join!(self.broker.control.connected(), self.reader.connected()) };
                     tokio::select! {
                         () = sleep(pause) => {}
+                        _ = both, if lost => {}
                         () = self.intake.closing() => {}
                     }
                     if failure.ends_connection() {

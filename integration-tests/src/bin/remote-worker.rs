@@ -1,5 +1,6 @@
 //! A worker of the workflow `chain` for a server elsewhere. It tells `ready` on its output, works until it is told to end
-//! (SIGTERM), and answers then with the report of its stop and code 0.
+//! (SIGTERM), and answers then with the report of its stop and code 0; with 1
+//! when it leaves a handler behind that does not yield.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,6 +10,7 @@ use aiki::prelude::*;
 use aiki::{ClientConfig, SubscriberTypes};
 use aiki_worker::ClaimSubscriber;
 use clap::Parser;
+use integration_tests::burdens;
 use integration_tests::chain::{self, Ledgers};
 
 /// A worker of the workflow `chain` for a server elsewhere.
@@ -38,6 +40,15 @@ struct Arguments {
     /// Subscribes through this Redis instead of claiming from the server.
     #[arg(long)]
     redis: Option<String>,
+    /// The version of the workflow.
+    #[arg(long, default_value = "1.0.0")]
+    version: String,
+    /// Serves the workflows that burden a worker as well.
+    #[arg(long)]
+    burdens: bool,
+    /// Logs to stderr.
+    #[arg(long)]
+    log: bool,
 }
 
 #[tokio::main]
@@ -52,7 +63,11 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
-    let Arguments { url, id, ledger, slots, lease_ms, request_ms, grace_ms, redis } = arguments;
+    let Arguments { url, id, ledger, slots, lease_ms, request_ms, grace_ms, redis, version, burdens, log } = arguments;
+    if log {
+        let lines = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false);
+        lines.with_env_filter("info").try_init().map_err(|error| error.to_string())?;
+    }
     let mut client = serde_json::json!({ "url": url, "requestTimeoutMs": request_ms });
     let mut worker = serde_json::json!({
         "id": id, "maxConcurrentWorkflowRuns": slots, "gracefulShutdownTimeoutMs": grace_ms,
@@ -74,13 +89,23 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     }
     let worker = builder.build()?;
     let ledgers = ledger.map(|folder| Ledgers::in_directory(&folder)).transpose()?;
-    worker.workflow_registry().add(chain::define(ledgers));
+    worker.workflow_registry().add(chain::define_version(&version, ledgers));
+    if burdens {
+        worker.workflow_registry().add(burdens::bulk());
+        worker.workflow_registry().add(burdens::hoard());
+        worker.workflow_registry().add(burdens::deaf());
+    }
 
     let running = worker.clone();
     let running = tokio::spawn(async move { running.start().await });
     println!("ready");
     aiki::shutdown_signal().await;
-    println!("{}", worker.stop().await);
+    let report = worker.stop().await;
+    println!("{report}");
     running.await??;
+    if !report.abandoned.is_empty() {
+        // The runtime would wait for handlers that do not yield.
+        std::process::exit(1);
+    }
     Ok(())
 }

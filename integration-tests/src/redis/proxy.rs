@@ -51,11 +51,11 @@ impl Proxy {
         let (state, watched) = watch::channel(State { mode: Mode::Pass, cuts: 0 });
         let accepted = Arc::new(AtomicUsize::new(0));
         let target = Arc::new(AtomicU16::new(target));
-        let (count, aim) = (accepted.clone(), target.clone());
+        let (count, to) = (accepted.clone(), target.clone());
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 count.fetch_add(1, Ordering::Relaxed);
-                let Ok(server) = TcpStream::connect(("127.0.0.1", aim.load(Ordering::Relaxed))).await else { continue };
+                let Ok(server) = TcpStream::connect(("127.0.0.1", to.load(Ordering::Relaxed))).await else { continue };
                 let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
                 tokio::spawn(pass(from_client, to_server, watched.clone(), Mode::BlackHole));
                 tokio::spawn(pass(from_server, to_client, watched.clone(), Mode::DropReplies));
@@ -80,9 +80,11 @@ impl Proxy {
         self.state.send_modify(|state| *state = State { mode, cuts: state.cuts + u64::from(mode == Mode::Cut) });
     }
 
-    /// Where new connections lead from now on: another loopback port.
-    pub fn aim(&self, target: u16) {
+    /// Cuts every connection and passes new ones to another loopback port, as an address does that moves.
+    pub fn turn_to(&self, target: u16) {
         self.target.store(target, Ordering::Relaxed);
+        self.set(Mode::Cut);
+        self.set(Mode::Pass);
     }
 
     /// Connections that were accepted so far.

@@ -1,6 +1,7 @@
 //! A `redis-server` process that belongs to one test.
 
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ pub struct RedisServer {
     port: u16,
     directory: TempDir,
     options: Vec<String>,
+    /// Words before the command.
+    before: Vec<String>,
     process: Option<Child>,
 }
 
@@ -37,10 +40,19 @@ impl RedisServer {
     /// # Panics
     /// When there is no `redis-server`, or it does not listen.
     pub async fn start_with(options: &[&str]) -> Self {
+        Self::start_under(&[], options).await
+    }
+
+    /// The same with words before its command, such as `env NAME=VALUE`, which become it in the end.
+    ///
+    /// # Panics
+    /// When there is no `redis-server`, or it does not listen.
+    pub async fn start_under(before: &[&str], options: &[&str]) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
         let directory = tempfile::tempdir().expect("a directory");
-        let options = options.iter().map(|option| (*option).to_owned()).collect();
-        let mut server = Self { port, directory, options, process: None };
+        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        let (options, before) = (owned(options), owned(before));
+        let mut server = Self { port, directory, options, before, process: None };
         server.restart().await;
         println!("Redis: redis-server of its own on port {port}");
         server
@@ -59,7 +71,9 @@ impl RedisServer {
     /// # Panics
     /// When it does not start.
     pub async fn restart_with(&mut self, more: &[&str]) {
-        let process = Command::new("redis-server")
+        let mut words = self.before.iter().map(String::as_str).chain(["redis-server"]);
+        let process = Command::new(words.next().unwrap_or("redis-server"))
+            .args(words)
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"])
             .arg(self.directory.path())
             .args(&self.options)
@@ -75,6 +89,11 @@ impl RedisServer {
             }
         };
         tokio::time::timeout(PATIENCE, listens).await.expect("redis-server listens");
+    }
+
+    /// Its directory.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// Where it is.

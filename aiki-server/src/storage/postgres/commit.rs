@@ -11,6 +11,7 @@ use tokio_postgres::{Client, Error, Statement};
 
 use super::columns::{Id, to_column, to_page};
 use super::link::Session;
+use super::schema::{KNOWN, LATEST};
 use super::{describe, is_lost, workflows};
 use crate::storage::{RunWrite, ScheduleWrite, StorageError, slot_key, workflow_changes};
 
@@ -117,7 +118,7 @@ impl Batch {
         counted: HashMap<(String, String), i64>,
         note: Option<String>,
     ) -> Result<Self, StorageError> {
-        let mut rows = Vec::new();
+        let mut rows = vec![Rows { sql: KNOWN, columns: vec![Box::new(LATEST)] }];
         let changes = workflow_changes(writes, schedules);
         // In the order of their ids: two servers that write the same rows wait for each other, not crosswise.
         let mut writes: Vec<&RunWrite<'_>> = writes.iter().collect();

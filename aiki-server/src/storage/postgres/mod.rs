@@ -61,6 +61,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// What the function `fence` raises when a row is not as it was read.
 const FENCED: &str = "AK001";
+/// What the function `known_to` raises when a newer version has changed the tables.
+const OUTDATED: &str = "AK002";
 
 impl From<Error> for StorageError {
     fn from(error: Error) -> Self {
@@ -70,6 +72,7 @@ impl From<Error> for StorageError {
         }
         match error.code() {
             Some(code) if code.code() == FENCED => StorageError::Contended,
+            Some(code) if code.code() == OUTDATED => StorageError::Outdated(reason),
             Some(
                 &SqlState::UNIQUE_VIOLATION | &SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::T_R_DEADLOCK_DETECTED,
             ) => StorageError::Contended,

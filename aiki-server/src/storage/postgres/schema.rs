@@ -13,7 +13,8 @@ const OLDEST: i32 = 15;
 const MIGRATION_LIMIT: Duration = Duration::from_secs(300);
 
 /// Step n leads from schema n to schema n + 1. Steps that were released never change.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     -- One row per run: while its history is short, a commit writes this row and nothing else.
     CREATE TABLE runs (
         id uuid PRIMARY KEY,                        -- 16 bytes that sort by creation
@@ -129,10 +130,27 @@ const MIGRATIONS: &[&str] = &["
         END IF;
         RETURN changed;
     END $$;
-"];
+",
+    "
+    -- Ends a transaction of a server that does not know these tables any more. Who has asked keeps a newer version from
+    -- changing them until its transaction has ended.
+    CREATE FUNCTION known_to(mine bigint) RETURNS bigint LANGUAGE plpgsql AS $$
+    DECLARE
+        found bigint := (SELECT max(version) FROM aiki_schema);
+    BEGIN
+        IF found > mine THEN
+            RAISE EXCEPTION 'the tables are those of version %, this server knows version %', found, mine
+                USING ERRCODE = 'AK002';
+        END IF;
+        RETURN found;
+    END $$;
+",
+];
 
 /// The latest schema.
-const LATEST: i64 = MIGRATIONS.len() as i64;
+pub(super) const LATEST: i64 = MIGRATIONS.len() as i64;
+/// Fails when the tables are those of a newer version. Once for each transaction that writes.
+pub(super) const KNOWN: &str = "SELECT known_to($1)";
 
 /// Brings a database to the latest schema, in one transaction; starts of other servers wait for each other.
 pub(super) async fn migrate(client: &Client, target: &Target) -> Result<(), ServerStartError> {
@@ -180,6 +198,11 @@ async fn steps(client: &Client, target: &Target) -> Result<(), ServerStartError>
         }
         let first = "CREATE TABLE aiki_schema (version bigint NOT NULL); INSERT INTO aiki_schema VALUES (0)";
         client.batch_execute(first).await.map_err(refused)?;
+    }
+    if from < MIGRATIONS.len() {
+        // Servers that write ask for the version first: those that have asked end before this goes on, the others see
+        // what became of it.
+        client.batch_execute("LOCK TABLE aiki_schema IN ACCESS EXCLUSIVE MODE").await.map_err(refused)?;
     }
     for step in &MIGRATIONS[from..] {
         client.batch_execute(step).await.map_err(refused)?;

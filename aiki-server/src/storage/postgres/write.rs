@@ -14,6 +14,7 @@ use super::columns::{Id, to_column, to_timestamp};
 use super::commit::Batch;
 use super::link::{Link, Session};
 use super::read::PostgresReads;
+use super::schema::{KNOWN, LATEST};
 use crate::storage::{
     Holder, LoadedRow, QueuedPlace, Reads, ReadyQuery, ReferenceKey, RunQuery, RunWrite, ScheduleKey, ScheduleQuery,
     ScheduleReads, ScheduleWrite, Slot, Storage, StorageError, StoredSchedule,
@@ -226,6 +227,12 @@ impl Storage for PostgresStorage {
     }
 
     fn due(&mut self, now: Timestamp, limit: usize) -> Result<Vec<RunId>, StorageError> {
+        // Asked once a second, and for the health of the server: also one that writes nothing tells that it cannot.
+        let known = self.link().ask(async |session| {
+            let select = session.prepare(KNOWN).await?;
+            session.client.execute(&select, &[&LATEST]).await
+        });
+        self.noted(known)?;
         let rows = self.locking(DUE, &[&to_column(now.as_millis()), &to_column(limit as u64)])?;
         rows.iter().map(|row| Ok(row.try_get::<_, Id>(0)?.run())).collect()
     }
