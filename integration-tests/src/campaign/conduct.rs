@@ -13,6 +13,7 @@ use super::disk::SmallDisk;
 use super::figures::Figures;
 use super::house::{Broken, House};
 use super::inject::Injector;
+use super::line::Line as Noted;
 use super::load::{self, Job};
 use super::notes::{Line, Note, monotonic_us, read_all};
 use super::options::Options;
@@ -48,7 +49,8 @@ pub async fn conduct(options: &Options, seed: u64, folder: &Path) -> Result<(Rep
     let jobs: Vec<Job> =
         (0..options.runs).map(|number| Job { number, tasks: options.tasks, task_ms: options.task_ms }).collect();
     let planned = plan(seed, options.faults, options.workers, options.servers, options.window(), &options.kinds());
-    let callers = Callers::new(&client, &load::define(None), &notes);
+    // What a worker does wrong is its own.
+    let callers = Callers::new(&Noted::client(&client, notes.clone(), options.broken), &load::define(None), &notes);
     let (answers, outcome) = tokio::join!(callers.call(jobs, options.window()), Injector::new(&house).all(planned));
     let mut outcome = outcome?;
     let last = outcome.injected.iter().map(|fault| fault.until_us).max().unwrap_or_else(monotonic_us);

@@ -239,6 +239,9 @@ impl House {
         let url = format!("http://127.0.0.1:{}", self.to_server[at].port());
         command.args(["worker", "--url", &url, "--name", &name, "--slots", &slots.to_string()]);
         command.args(["--log-level", log_level]).arg("--notes").arg(self.notes()).stdin(Stdio::null());
+        if let Some(bug) = self.options.broken {
+            command.args(["--broken", &bug.name()]);
+        }
         command.env(KEY, &self.secrets.worker).env(REDIS, self.redis_at(self.to_redis[at].port()));
         clock.set(&mut command)?;
         let log = self.logs().join(format!("{name}.log"));

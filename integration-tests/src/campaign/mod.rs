@@ -5,12 +5,14 @@
 //! | [`options`], [`plan`] | what is asked for; which faults follow from the seed |
 //! | [`house`], [`process`] | Redis, servers and workers as processes, with a proxy on every line |
 //! | [`worker`], [`mod@line`], [`deliveries`], [`load`] | a worker, and what it notes |
+//! | [`bug`] | what a product could do wrong, to see that it is found |
 //! | [`callers`], [`inject`], [`streams`], [`disk`], [`clock`] | who starts runs; who does harm |
 //! | [`notes`] | one file for each process, independent of the database |
 //! | [`rest`] | waits until all is over, and looks |
 //! | [`story`], [`verdict`] | the history for the checker of `aiki-proof`, and what else is wrong |
 //! | [`figures`], [`report`] | what was measured |
 
+pub mod bug;
 pub mod callers;
 pub mod clock;
 pub mod deliveries;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::bug::Bug;
 use super::clock::Clock;
 use super::disk::SlowSync;
 use super::plan::Kind;
@@ -72,6 +73,9 @@ pub struct Options {
     /// What servers and workers log
     #[arg(long, default_value = "info")]
     pub log_level: String,
+    /// A bug that the campaign has to find
+    #[arg(long, value_enum, hide = true)]
+    pub broken: Option<Bug>,
 }
 
 impl Options {
@@ -142,11 +146,12 @@ impl Options {
         let only: Vec<String> = self.only.iter().map(|kind| kind.name()).collect();
         let flags = [(self.small_disk, " --small-disk"), (self.slow_disk, " --slow-disk"), (self.clocks, " --clocks")];
         let flags: String = flags.into_iter().filter(|(given, _)| *given).map(|(_, flag)| flag).collect();
+        let broken = self.broken.map(|bug| format!(" --broken {}", bug.name())).unwrap_or_default();
         let only = if only.is_empty() { String::new() } else { format!(" --only {}", only.join(",")) };
         format!(
             "cargo run -p integration-tests --bin campaign -- --seed {seed} --runs {runs} --tasks {tasks} --task-ms \
              {task_ms} --workers {workers} --slots {slots} --faults {faults} --seconds {seconds} --database {database} \
-             --servers {servers}{flags}{only}"
+             --servers {servers}{flags}{only}{broken}"
         )
     }
 }

@@ -19,7 +19,7 @@ pub fn story(lines: &[Line], injected: &[Injected]) -> Vec<Happened> {
     let mut all: Vec<(u64, What)> = Vec::with_capacity(lines.len() * 3 / 2);
     let mut first_sent: HashSet<(RunId, u64, u64, &str)> = HashSet::new();
     for line in lines {
-        if let Note::Sent { run, epoch, seq } = line.note
+        if let Note::Sent { run, epoch, seq, .. } = line.note
             && !first_sent.insert((run, epoch, seq, &line.worker))
         {
             continue;
@@ -54,7 +54,7 @@ fn what(line: &Line) -> What {
         Note::Intervened { run } => What::Intervened { run },
         Note::Granted { run, epoch } => What::Granted { run, epoch, worker },
         Note::Done { run } => What::Done { run, worker },
-        Note::Sent { run, epoch, seq } => What::Sent { run, epoch, seq, worker },
+        Note::Sent { run, epoch, seq, .. } => What::Sent { run, epoch, seq, worker },
         Note::Reported { run, epoch, seq, ended, closes, .. } => {
             What::Reported { run, epoch, seq, worker, written: Written { ended, closes } }
         }
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_noted_late_is_no_write_under_an_old_claim() {
-        let sent = |at, worker: &str| line(at, worker, Note::Sent { run: run(), epoch: 1, seq: 1 });
+        let sent = |at, worker: &str| line(at, worker, Note::Sent { run: run(), epoch: 1, seq: 1, ended: vec![] });
         let late = [granted(1, "a", 1), sent(10, "a"), granted(20, "b", 2), reported(30, 11, "a", 1)];
         assert!(found(&late, &[]).is_empty());
         let old = [granted(1, "a", 1), granted(5, "b", 2), sent(10, "a"), reported(30, 11, "a", 1)];
