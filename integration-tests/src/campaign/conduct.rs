@@ -215,7 +215,9 @@ async fn close(
 fn repetitions_allowed(options: &Options, injected: &[super::inject::Injected]) -> u64 {
     let slots = options.slots as u64;
     let met = |kind: Kind| match kind {
-        Kind::ServerKilled | Kind::ServerFrozen | Kind::DiskSlow | Kind::DiskFull => slots * options.workers as u64,
+        Kind::ServerKilled | Kind::ServerFrozen | Kind::FsyncSlow | Kind::DiskSlow | Kind::DiskFull => {
+            slots * options.workers as u64
+        }
         Kind::WorkerKilled
         | Kind::WorkerFrozen
         | Kind::WorkerStopped

@@ -13,6 +13,7 @@ use test_postgres::PostgresServer;
 use tokio::sync::Mutex;
 
 use super::clock::Clock;
+use super::fail_point::SLOW_COMMITS;
 use super::notes::{Notes, wall_ms};
 use super::options::{Database, Options};
 use super::process::{Process, Usage};
@@ -212,11 +213,16 @@ impl House {
         let listen = format!("127.0.0.1:{port}");
         let arguments = ["--listen", &listen, "--database", &self.database, "--log-level", &self.options.log_level];
         let mut command = program::command(&sibling("server-program")?, &arguments);
-        command.env("AIKI_REDIS", self.redis_url());
+        command.env("AIKI_REDIS", self.redis_url()).env(SLOW_COMMITS, self.slow_commits(port));
         let log = self.logs().join(format!("server-{port}.log"));
         let process = Process::start(command, log, "serving").await?;
         let baseline = process.usage();
         Ok(ServerPlace { port, process, baseline })
+    }
+
+    /// The file that makes the commits of the server on this port slow.
+    pub fn slow_commits(&self, port: u16) -> PathBuf {
+        self.folder.join(format!("slow-{port}.now"))
     }
 
     /// How often the server on this port has told that its disk is full.

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::clock::Clock;
 use super::disk::{self, Filling, SlowSync};
+use super::fail_point::SlowCommits;
 use super::house::{Broken, House};
 use super::notes::monotonic_us;
 use super::plan::{Kind, Place, Planned};
@@ -33,7 +34,7 @@ pub struct Injected {
     pub ended_in_ms: Option<u64>,
     /// Entries that nobody can read, where it added some.
     pub malformed: u64,
-    /// How often a server met it, where that can be told: late fsyncs of a slow disk, refusals of a full one.
+    /// How often a server met it, where that can be told: late commits and fsyncs, refusals of a full disk.
     pub felt: Option<u64>,
 }
 
@@ -226,6 +227,11 @@ impl Injector {
                 place.process.kill()?;
                 sleep(between(chance, 0, 1_500)).await;
                 *place = self.house.serve(place.port).await?;
+            }
+            Kind::FsyncSlow => {
+                let slow = SlowCommits::begin(&self.house.slow_commits(place.port))?;
+                sleep(between(chance, 2_000, 5_000)).await;
+                fault.felt = Some(slow.end());
             }
             Kind::DiskFull => {
                 let before = self.house.refused_by_full_disk(place.port)?;

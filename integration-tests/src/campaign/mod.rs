@@ -6,7 +6,7 @@
 //! | [`house`], [`process`] | Redis, servers and workers as processes, with a proxy on every line |
 //! | [`worker`], [`mod@line`], [`deliveries`], [`load`] | a worker, and what it notes |
 //! | [`bug`] | what a product could do wrong, to see that it is found |
-//! | [`callers`], [`inject`], [`streams`], [`disk`], [`clock`] | who starts runs; who does harm |
+//! | [`callers`], [`inject`], [`streams`], [`disk`], [`fail_point`], [`clock`] | who starts runs; who does harm |
 //! | [`notes`] | one file for each process, independent of the database |
 //! | [`rest`] | waits until all is over, and looks |
 //! | [`story`], [`verdict`] | the history for the checker of `aiki-proof`, and what else is wrong |
@@ -17,6 +17,7 @@ pub mod callers;
 pub mod clock;
 pub mod deliveries;
 pub mod disk;
+pub mod fail_point;
 pub mod figures;
 pub mod house;
 pub mod inject;

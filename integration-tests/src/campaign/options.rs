@@ -92,7 +92,7 @@ impl Options {
                 "a SQLite file belongs to one server: give --database postgres, or --servers 1"
             }
             () if self.database != Database::Sqlite && self.kinds().iter().any(|kind| kind.troubles_disk()) => {
-                "--small-disk and --slow-disk trouble the disk of a SQLite file: give --database sqlite"
+                "one of the kinds troubles the disk of a SQLite file: give --database sqlite, or leave it out"
             }
             () if self.faults > 100_000 || self.runs > 10_000_000 => "at most 100000 faults and 10000000 runs",
             () => return self.has_what_it_needs(),
@@ -120,7 +120,11 @@ impl Options {
             (false, Kind::WorkerStoppedTwice),
             (false, Kind::WorkerStoppedWithoutRedis),
         ];
-        let all = Kind::ALL.into_iter().filter(|kind| self.only.is_empty() || self.only.contains(kind));
+        let fits = |kind: &Kind| self.database == Database::Sqlite || !kind.troubles_disk();
+        let all = Kind::ALL.into_iter().filter(|kind| match self.only.is_empty() {
+            true => fits(kind),
+            false => self.only.contains(kind),
+        });
         let named = |flag: bool, kind| flag || self.only.contains(&kind);
         all.chain(more.into_iter().filter(|(flag, kind)| named(*flag, *kind)).map(|(_, kind)| kind)).collect()
     }
@@ -193,5 +197,6 @@ mod tests {
     fn the_disk_of_postgres_is_not_meant() {
         let wrong = options(&["--database", "postgres", "--only", "disk_full"]).check().unwrap_err();
         assert!(wrong.contains("--database sqlite"), "{wrong}");
+        assert_eq!(options(&["--database", "postgres"]).check(), Ok(()));
     }
 }

@@ -49,6 +49,8 @@ pub enum Kind {
     Duplicated,
     /// Entries that nobody can read.
     Malformed,
+    /// Every commit of a server to its SQLite file takes half a second longer for a while.
+    FsyncSlow,
     /// Nothing is left of the disk of the database for a while. Only with `--small-disk`.
     DiskFull,
     /// Every fsync of a server takes half a second longer for a while. Only with `--slow-disk`.
@@ -75,8 +77,8 @@ pub enum Place {
 }
 
 impl Kind {
-    /// All kinds that need nothing but the processes.
-    pub const ALL: [Kind; 19] = [
+    /// All kinds that need nothing but the processes. Over Postgres without those that trouble a SQLite file.
+    pub const ALL: [Kind; 20] = [
         Kind::WorkerKilled,
         Kind::WorkerFrozen,
         Kind::WorkerStopped,
@@ -96,6 +98,7 @@ impl Kind {
         Kind::GroupsAdvanced,
         Kind::Duplicated,
         Kind::Malformed,
+        Kind::FsyncSlow,
     ];
 
     /// Its name in figures.
@@ -115,7 +118,7 @@ impl Kind {
 
     /// Whether it troubles the disk of a SQLite file.
     pub fn troubles_disk(self) -> bool {
-        matches!(self, Kind::DiskFull | Kind::DiskSlow)
+        matches!(self, Kind::FsyncSlow | Kind::DiskFull | Kind::DiskSlow)
     }
 
     /// What it troubles.
@@ -131,7 +134,7 @@ impl Kind {
             | Kind::WorkerClockOff
             | Kind::WorkerStoppedTwice
             | Kind::WorkerStoppedWithoutRedis => Place::Worker(target % workers.max(1)),
-            Kind::ServerKilled | Kind::ServerFrozen | Kind::DiskFull | Kind::DiskSlow => {
+            Kind::ServerKilled | Kind::ServerFrozen | Kind::FsyncSlow | Kind::DiskFull | Kind::DiskSlow => {
                 Place::Server(target % servers.max(1))
             }
             Kind::CallersDeaf => Place::Callers,
@@ -161,7 +164,7 @@ impl Kind {
             // The death before it is noted as such. The clock itself explains nothing, not even a wait of a wrong length.
             Kind::WorkerClockOff => None,
             // A request may go on for longer than its asker waits.
-            Kind::DiskSlow => Some(Fault::ReplyLost),
+            Kind::FsyncSlow | Kind::DiskSlow => Some(Fault::ReplyLost),
             Kind::WorkerStopped | Kind::WorkerStoppedTwice | Kind::CallersDeaf | Kind::Malformed => None,
         }
     }
