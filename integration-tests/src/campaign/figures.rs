@@ -46,6 +46,8 @@ pub struct Figures {
     pub faults: BTreeMap<Kind, usize>,
     /// From a worker's `kill -9` until another one was granted a run that it held.
     pub after_kill: Spread,
+    /// The same where a handler took its process down.
+    pub after_doom: BTreeMap<Kind, Spread>,
     /// From SIGTERM to the same.
     pub after_stop: Spread,
     /// From when the stopping worker gave the run back to the same.
@@ -107,6 +109,10 @@ impl Figures {
         figures.extra_attempts = begun.values().map(|count| count - 1).sum();
         let of = |kind| injected.iter().filter(move |fault: &&Injected| fault.kind == kind);
         figures.after_kill = Spread::of(of(Kind::WorkerKilled).flat_map(|fault| taken_over(lines, fault)).collect());
+        for kind in [Kind::WorkerAborted, Kind::WorkerOverflowed, Kind::WorkerOutOfMemory] {
+            let times = Spread::of(of(kind).flat_map(|fault| taken_over(lines, fault)).collect());
+            figures.after_doom.extend((times.count > 0).then_some((kind, times)));
+        }
         figures.after_stop =
             Spread::of(of(Kind::WorkerStopped).flat_map(|fault| handed_on(lines, fault, true)).collect());
         figures.after_hand_back =

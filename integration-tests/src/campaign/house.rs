@@ -66,7 +66,8 @@ pub struct House {
     /// Where the database's file is, if it is one.
     store: PathBuf,
     database: String,
-    _postgres: Option<PostgresServer>,
+    /// The Postgres of the campaign, if it has one.
+    pub postgres: Option<Mutex<PostgresServer>>,
     /// Redis.
     pub redis: Mutex<RedisServer>,
     redis_port: u16,
@@ -94,7 +95,7 @@ impl House {
     /// # Errors
     /// When something does not start.
     pub async fn start(options: &Options, folder: &Path, store: &Path) -> Result<Self, Broken> {
-        for name in ["notes", "logs"] {
+        for name in ["notes", "logs", "orders"] {
             std::fs::create_dir_all(folder.join(name))?;
         }
         let password = format!("redis-{:016x}", fastrand::u64(..));
@@ -125,7 +126,7 @@ impl House {
             options: options.clone(),
             store: store.to_owned(),
             database,
-            _postgres: postgres,
+            postgres: postgres.map(Mutex::new),
             redis: Mutex::new(redis),
             redis_port,
             servers: Vec::new(),
@@ -202,7 +203,15 @@ impl House {
     /// # Errors
     /// When they cannot be written.
     pub fn own_notes(&self) -> Result<Notes, Broken> {
-        Ok(Notes::open(&self.notes(), "campaign")?)
+        self.own_notes_of("campaign")
+    }
+
+    /// Notes of a part of the campaign.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn own_notes_of(&self, part: &str) -> Result<Notes, Broken> {
+        Ok(Notes::open(&self.notes(), part)?)
     }
 
     /// Starts a server on this port.
@@ -225,13 +234,18 @@ impl House {
         self.folder.join(format!("slow-{port}.now"))
     }
 
-    /// How often the server on this port has told that its disk is full.
+    /// Where workers find what their handlers are ordered to do.
+    pub fn orders(&self) -> PathBuf {
+        self.folder.join("orders")
+    }
+
+    /// How often the log of the server on this port has this text.
     ///
     /// # Errors
     /// When its log cannot be read.
-    pub fn refused_by_full_disk(&self, port: u16) -> Result<u64, Broken> {
+    pub fn told(&self, port: u16, text: &str) -> Result<u64, Broken> {
         let log = std::fs::read(self.logs().join(format!("server-{port}.log")))?;
-        Ok(String::from_utf8_lossy(&log).matches("the disk is full").count() as u64)
+        Ok(String::from_utf8_lossy(&log).matches(text).count() as u64)
     }
 
     /// Starts a worker with this clock for this place.
@@ -244,7 +258,8 @@ impl House {
         let mut command = Command::new(std::env::current_exe()?);
         let url = format!("http://127.0.0.1:{}", self.to_server[at].port());
         command.args(["worker", "--url", &url, "--name", &name, "--slots", &slots.to_string()]);
-        command.args(["--log-level", log_level]).arg("--notes").arg(self.notes()).stdin(Stdio::null());
+        command.args(["--log-level", log_level]).arg("--notes").arg(self.notes());
+        command.arg("--orders").arg(self.orders()).stdin(Stdio::null());
         if let Some(bug) = self.options.broken {
             command.args(["--broken", &bug.name()]);
         }

@@ -7,6 +7,7 @@ use aiki::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::bug::Bug;
+use super::doom::Orders;
 use super::notes::{BodyEnd, Note, Notes};
 use aiki_core::TaskId;
 
@@ -101,6 +102,8 @@ pub type Jobs = WorkflowVersion<Job, u64, Failure>;
 pub struct Inside {
     /// Where they note what happens.
     pub notes: Notes,
+    /// What their handlers are ordered to do.
+    pub orders: Orders,
     /// What is wrong with them.
     pub bug: Option<Bug>,
 }
@@ -139,6 +142,12 @@ async fn handler(run: &Run, job: Job, step: &Task<Step, u64>, inside: Option<&In
         let panics = kind == Kind::TaskPanics && at == 1;
         step.start(run, Step { number: job.number, at, carried, task_ms, panics })
     };
+    let obey = || {
+        if let Some(Inside { orders, .. }) = inside {
+            orders.obey(run.id());
+        }
+    };
+    obey();
     let (mut carried, mut at) = (0, 0);
     if kind == Kind::Pair && job.tasks >= 2 {
         let (left, right) = futures::future::join(call(0, 0), call(1, 0)).await;
@@ -148,6 +157,7 @@ async fn handler(run: &Run, job: Job, step: &Task<Step, u64>, inside: Option<&In
     while at < job.tasks {
         carried = call(at, carried).await?;
         decided(at.to_string(), carried);
+        obey();
         at += 1;
         if at == 1 && kind == Kind::HandlerPanics {
             std::panic::panic_any("a planned panic of a handler");

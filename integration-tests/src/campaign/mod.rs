@@ -5,6 +5,7 @@
 //! | [`options`], [`plan`] | what is asked for; which faults follow from the seed |
 //! | [`house`], [`process`] | Redis, servers and workers as processes, with a proxy on every line |
 //! | [`worker`], [`mod@line`], [`deliveries`], [`load`] | a worker, and what it notes |
+//! | [`doom`], [`foreign`] | handlers that take their process down; a foreign process in the database |
 //! | [`bug`] | what a product could do wrong, to see that it is found |
 //! | [`callers`], [`inject`], [`streams`], [`disk`], [`fail_point`], [`clock`] | who starts runs; who does harm |
 //! | [`notes`] | one file for each process, independent of the database |
@@ -17,8 +18,10 @@ pub mod callers;
 pub mod clock;
 pub mod deliveries;
 pub mod disk;
+pub mod doom;
 pub mod fail_point;
 pub mod figures;
+pub mod foreign;
 pub mod house;
 pub mod inject;
 pub mod line;

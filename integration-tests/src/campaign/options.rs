@@ -94,6 +94,9 @@ impl Options {
             () if self.database != Database::Sqlite && self.kinds().iter().any(|kind| kind.troubles_disk()) => {
                 "one of the kinds troubles the disk of a SQLite file: give --database sqlite, or leave it out"
             }
+            () if self.database == Database::Sqlite && self.only.contains(&Kind::PostgresStopped) => {
+                "postgres_stopped needs a Postgres: give --database postgres, or leave it out"
+            }
             () if self.faults > 100_000 || self.runs > 10_000_000 => "at most 100000 faults and 10000000 runs",
             () => return self.has_what_it_needs(),
         };
@@ -113,20 +116,28 @@ impl Options {
 
     /// Which kinds of faults there are.
     pub fn kinds(&self) -> Vec<Kind> {
-        let more = [
-            (self.small_disk, Kind::DiskFull),
-            (self.slow_disk, Kind::DiskSlow),
-            (self.clocks, Kind::WorkerClockOff),
-            (false, Kind::WorkerStoppedTwice),
-            (false, Kind::WorkerStoppedWithoutRedis),
+        let more =
+            [(self.small_disk, Kind::DiskFull), (self.slow_disk, Kind::DiskSlow), (self.clocks, Kind::WorkerClockOff)];
+        let by_name = [
+            Kind::WorkerStoppedTwice,
+            Kind::WorkerStoppedWithoutRedis,
+            Kind::FlushStorm,
+            Kind::LineSlow,
+            Kind::PostgresStopped,
+            Kind::DatabaseLocked,
+            Kind::WorkerAborted,
+            Kind::WorkerOverflowed,
+            Kind::WorkerOutOfMemory,
+            Kind::RunPoisoned,
         ];
+        let more = more.into_iter().chain(by_name.map(|kind| (false, kind)));
         let fits = |kind: &Kind| self.database == Database::Sqlite || !kind.troubles_disk();
         let all = Kind::ALL.into_iter().filter(|kind| match self.only.is_empty() {
             true => fits(kind),
             false => self.only.contains(kind),
         });
         let named = |flag: bool, kind| flag || self.only.contains(&kind);
-        all.chain(more.into_iter().filter(|(flag, kind)| named(*flag, *kind)).map(|(_, kind)| kind)).collect()
+        all.chain(more.filter(|(flag, kind)| named(*flag, *kind)).map(|(_, kind)| kind)).collect()
     }
 
     /// Whether the SQLite file is on a small disk.

@@ -60,6 +60,9 @@ impl fmt::Display for Report {
         writeln!(f, "{} runs of {} tasks in {:.1} s", self.runs, self.tasks, self.seconds)?;
         writeln!(f, "faults: {} ({})", faults.values().sum::<usize>(), kinds.join(", "))?;
         writeln!(f, "taken over after kill -9: {after_kill} (aim: p99 of {kill} ms)")?;
+        for (kind, times) in &self.figures.after_doom {
+            writeln!(f, "taken over after {}: {times}", kind.name())?;
+        }
         writeln!(f, "taken over after SIGTERM: {after_stop}; after the hand-back: {after_hand_back} (aim: {stop} ms)")?;
         writeln!(f, "ended after SIGTERM: {ended_in}")?;
         writeln!(f, "taken over after SIGSTOP: {after_freeze}; after a cut: {after_cut}")?;

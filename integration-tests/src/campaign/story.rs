@@ -1,13 +1,17 @@
 //! The history for the checker, from what was noted.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use aiki_core::{Name, RunId};
 use aiki_proof::history::{AttemptEnd, Fault, Happened, What, Written};
 
 use super::inject::Injected;
 use super::notes::{BodyEnd, Line, Note};
+use super::plan::Kind;
 use super::profile::LEASE;
+
+/// How often trouble that lasts is told.
+const AGAIN_US: usize = 500_000;
 
 /// Puts together what all processes noted and what was done to them.
 ///
@@ -30,7 +34,17 @@ pub fn story(lines: &[Line], injected: &[Injected]) -> Vec<Happened> {
         }
         all.push((line.at_us, what(line)));
     }
+    let workers: BTreeSet<&str> = lines.iter().map(|line| line.worker.as_str()).collect();
     for fault in injected {
+        if fault.kind == Kind::LineSlow {
+            // It troubles each of them, and for longer than one run takes.
+            for (at, worker) in (fault.from_us..=fault.until_us)
+                .step_by(AGAIN_US)
+                .flat_map(|at| workers.iter().map(move |worker| (at, worker)))
+            {
+                all.push((at, What::Fault { fault: Fault::RequestLost, worker: Some(Name::new(*worker)) }));
+            }
+        }
         let Some(kind) = fault.kind.judged_as() else { continue };
         let worker = fault.worker.as_deref().filter(|_| explains(kind)).map(Name::new);
         for at in [fault.from_us, fault.until_us] {
@@ -90,7 +104,6 @@ mod tests {
     use aiki_proof::end::{End, NoViews};
 
     use super::*;
-    use crate::campaign::plan::Kind;
 
     fn line(at_us: u64, worker: &str, note: Note) -> Line {
         Line { at_us, wall_ms: 0, process: 1, worker: worker.into(), note }

@@ -12,6 +12,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::bug::Bug;
 use super::deliveries::Deliveries;
+use super::doom::Orders;
 use super::line::Line;
 use super::load::{self, Inside};
 use super::notes::{Note, Notes};
@@ -39,6 +40,9 @@ pub struct WorkerArguments {
     /// Where to note what happens
     #[arg(long)]
     pub notes: PathBuf,
+    /// Where to look for what a handler shall do
+    #[arg(long)]
+    pub orders: PathBuf,
     /// What is logged
     #[arg(long, default_value = "info")]
     pub log_level: String,
@@ -52,7 +56,7 @@ pub struct WorkerArguments {
 /// # Errors
 /// When it cannot begin to work, or does not end as it should.
 pub async fn work(arguments: WorkerArguments) -> Result<(), Box<dyn Error>> {
-    let WorkerArguments { url, name, slots, notes, log_level, broken } = arguments;
+    let WorkerArguments { url, name, slots, notes, orders, log_level, broken } = arguments;
     let lines = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false);
     lines.with_env_filter(EnvFilter::try_new(&log_level)?).try_init().map_err(|error| error.to_string())?;
     let notes = Notes::open(&notes, &name)?;
@@ -76,7 +80,8 @@ pub async fn work(arguments: WorkerArguments) -> Result<(), Box<dyn Error>> {
         .graceful_shutdown_timeout(GRACE)
         .max_concurrent_workflow_runs(slots)
         .build()?;
-    worker.workflow_registry().add(load::define(Some(Inside { notes: notes.clone(), bug: broken })));
+    let inside = Inside { notes: notes.clone(), orders: Orders::new(&orders, &name), bug: broken };
+    worker.workflow_registry().add(load::define(Some(inside)));
     let running = worker.clone();
     let running = tokio::spawn(async move { running.start().await });
     println!("{} ready", wall_by_library_ms());
