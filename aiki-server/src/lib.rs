@@ -33,6 +33,9 @@
 mod announcer;
 mod builder;
 mod effects;
+#[cfg(all(feature = "fail-points", feature = "sqlite"))]
+#[doc(hidden)]
+pub mod fail_points;
 mod health;
 #[cfg(feature = "http")]
 pub mod http;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use integration_tests::campaign::conduct;
+use integration_tests::campaign::foreign::{LockArguments, lock};
 use integration_tests::campaign::options::Options;
 use integration_tests::campaign::worker::{WorkerArguments, work};
 
@@ -25,6 +26,9 @@ enum Command {
     /// A worker of a campaign; the campaign starts them
     #[command(hide = true)]
     Worker(WorkerArguments),
+    /// Has a database locked for as long as it is wanted; the campaign starts it
+    #[command(hide = true)]
+    Lock(LockArguments),
 }
 
 #[tokio::main]
@@ -32,6 +36,7 @@ async fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
         Some(Command::Worker(arguments)) => work(arguments).await.map(|()| true),
+        Some(Command::Lock(arguments)) => lock(&arguments).map(|()| true).map_err(|error| error.to_string().into()),
         None => tokio::select! {
             done = campaign(cli.options) => done,
             // Here and not by the system: what was mounted is unmounted.

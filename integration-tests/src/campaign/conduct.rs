@@ -12,12 +12,14 @@ use super::callers::Callers;
 use super::disk::SmallDisk;
 use super::figures::Figures;
 use super::house::{Broken, House};
-use super::inject::Injector;
+use super::inject::{Injected, Injector};
+use super::line::Line as Noted;
 use super::load::{self, Job};
 use super::notes::{Line, Note, monotonic_us, read_all};
 use super::options::Options;
 use super::plan::{Kind, plan};
 use super::process::Usage;
+use super::profile::LEASE;
 use super::report::Report;
 use super::rest::{Counted, all_ended, end};
 use super::streams::{self, Found};
@@ -48,7 +50,8 @@ pub async fn conduct(options: &Options, seed: u64, folder: &Path) -> Result<(Rep
     let jobs: Vec<Job> =
         (0..options.runs).map(|number| Job { number, tasks: options.tasks, task_ms: options.task_ms }).collect();
     let planned = plan(seed, options.faults, options.workers, options.servers, options.window(), &options.kinds());
-    let callers = Callers::new(&client, &load::define(None), &notes);
+    // What a worker does wrong is its own.
+    let callers = Callers::new(&Noted::client(&client, notes.clone(), options.broken), &load::define(None), &notes);
     let (answers, outcome) = tokio::join!(callers.call(jobs, options.window()), Injector::new(&house).all(planned));
     let mut outcome = outcome?;
     let last = outcome.injected.iter().map(|fault| fault.until_us).max().unwrap_or_else(monotonic_us);
@@ -119,10 +122,11 @@ async fn emptied(house: &House) -> Result<Found, Broken> {
     }
 }
 
-fn gauges_of_redis(found: &Found, injected: &[super::inject::Injected], options: &Options, gauges: &mut Vec<Gauge>) {
+fn gauges_of_redis(found: &Found, injected: &[Injected], options: &Options, gauges: &mut Vec<Gauge>) {
     let of = |kind| injected.iter().filter(|fault| fault.kind == kind).count() as u64;
+    let killed = injected.iter().filter(|fault| fault.kind.kills()).count() as u64;
     // Of a worker that was killed, or had no Redis when it ended, the consumer stays for a day.
-    let consumers = options.workers as u64 + of(Kind::WorkerKilled) + of(Kind::WorkerStoppedWithoutRedis);
+    let consumers = options.workers as u64 + killed + of(Kind::WorkerStoppedWithoutRedis);
     let mut gauge = |name: &str, baseline: u64, now: u64| gauges.push(Gauge { name: name.to_owned(), baseline, now });
     gauge("XLEN of all streams", 0, found.entries);
     gauge("entries that are pending", 0, found.pending);
@@ -210,12 +214,22 @@ async fn close(
 }
 
 /// How many attempts faults explain: as many as a worker has slots, for each that it met; a server's fault meets all.
-fn repetitions_allowed(options: &Options, injected: &[super::inject::Injected]) -> u64 {
+fn repetitions_allowed(options: &Options, injected: &[Injected]) -> u64 {
     let slots = options.slots as u64;
-    let met = |kind: Kind| match kind {
-        Kind::ServerKilled | Kind::ServerFrozen | Kind::DiskSlow | Kind::DiskFull => slots * options.workers as u64,
-        Kind::WorkerKilled
-        | Kind::WorkerFrozen
+    let met = |fault: &Injected| match fault.kind {
+        // Nobody is sure of a claim for as long as it lasts.
+        Kind::LineSlow => {
+            slots * options.workers as u64 * (1 + (fault.until_us - fault.from_us) / LEASE.as_micros() as u64)
+        }
+        Kind::ServerKilled
+        | Kind::ServerFrozen
+        | Kind::FsyncSlow
+        | Kind::DiskSlow
+        | Kind::DiskFull
+        | Kind::DatabaseLocked
+        | Kind::PostgresStopped => slots * options.workers as u64,
+        kind if kind.kills() => slots,
+        Kind::WorkerFrozen
         | Kind::WorkerStopped
         | Kind::WorkerStoppedTwice
         | Kind::WorkerStoppedWithoutRedis
@@ -223,7 +237,7 @@ fn repetitions_allowed(options: &Options, injected: &[super::inject::Injected]) 
         | Kind::AnswersLost => slots,
         _ => 0,
     };
-    injected.iter().map(|fault| met(fault.kind)).sum()
+    injected.iter().map(met).sum()
 }
 
 fn with_evidence(wrong: &Wrong, lines: &[Line]) -> String {

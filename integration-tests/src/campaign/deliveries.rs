@@ -9,18 +9,20 @@ use aiki_core::subscriber::{DeliveryLease, Guarantees, Receipt, ReleaseDelay};
 use aiki_core::{Delivery, RunId, Subscriber, SubscriberError, SubscriberFactory, Subscription};
 use async_trait::async_trait;
 
+use super::bug::Bug;
 use super::notes::{Note, Notes};
 
 /// Makes subscribers that write down what they do.
 pub struct Deliveries<F> {
     inner: F,
     notes: Notes,
+    bug: Option<Bug>,
 }
 
 impl<F> Deliveries<F> {
     /// Around another factory.
-    pub fn new(inner: F, notes: Notes) -> Self {
-        Self { inner, notes }
+    pub fn new(inner: F, notes: Notes, bug: Option<Bug>) -> Self {
+        Self { inner, notes, bug }
     }
 }
 
@@ -34,7 +36,7 @@ impl<F> fmt::Debug for Deliveries<F> {
 impl<F: SubscriberFactory> SubscriberFactory for Deliveries<F> {
     async fn subscribe(&self, subscription: Subscription) -> Result<Box<dyn Subscriber>, SubscriberError> {
         let inner = Arc::from(self.inner.subscribe(subscription).await?);
-        Ok(Box::new(Noting { inner, notes: self.notes.clone(), runs: Mutex::default() }))
+        Ok(Box::new(Noting { inner, notes: self.notes.clone(), bug: self.bug, runs: Mutex::default() }))
     }
 
     fn claim_min_idle_time(&self) -> Option<Duration> {
@@ -49,6 +51,7 @@ impl<F: SubscriberFactory> SubscriberFactory for Deliveries<F> {
 struct Noting {
     inner: Arc<dyn Subscriber>,
     notes: Notes,
+    bug: Option<Bug>,
     /// What is held, by its receipt.
     runs: Mutex<HashMap<Receipt, RunId>>,
 }
@@ -64,10 +67,13 @@ impl Noting {
 impl Subscriber for Noting {
     async fn receive(&self, limit: usize) -> Result<Vec<Delivery>, SubscriberError> {
         let deliveries = self.inner.receive(limit).await?;
-        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         for Delivery { run, receipt, .. } in &deliveries {
             self.notes.write(Note::Delivered { run: *run, receipt: receipt.0.clone() });
-            runs.insert(receipt.clone(), *run);
+            self.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(receipt.clone(), *run);
+        }
+        if self.bug == Some(Bug::EarlyAck) {
+            let receipts: Vec<Receipt> = deliveries.iter().map(|delivery| delivery.receipt.clone()).collect();
+            self.ack(&receipts).await?;
         }
         Ok(deliveries)
     }

@@ -46,6 +46,8 @@ pub struct Figures {
     pub faults: BTreeMap<Kind, usize>,
     /// From a worker's `kill -9` until another one was granted a run that it held.
     pub after_kill: Spread,
+    /// The same where a handler took its process down.
+    pub after_doom: BTreeMap<Kind, Spread>,
     /// From SIGTERM to the same.
     pub after_stop: Spread,
     /// From when the stopping worker gave the run back to the same.
@@ -59,7 +61,7 @@ pub struct Figures {
     /// For each trouble of Redis and of the server: from when its cause was gone until runs that waited for a worker when
     /// it came were granted to one.
     pub waiting: BTreeMap<Kind, Spread>,
-    /// How often the server met a disk that was full (refusals) or slow (late fsyncs), for each such fault.
+    /// How often the server met a disk that was full (refusals) or slow (late commits or fsyncs), for each such fault.
     pub felt: BTreeMap<Kind, Vec<u64>>,
     /// Bodies that began.
     pub attempts: u64,
@@ -71,6 +73,10 @@ pub struct Figures {
     pub stalls: u64,
     /// The longest of them, in milliseconds.
     pub longest_stall_ms: u64,
+    /// Claims that a heartbeat was told are gone.
+    pub lost_claims: u64,
+    /// From the answer to a start until the run was granted to a worker for the first time.
+    pub began_after: Spread,
     /// Reports that were refused because the claim had gone.
     pub refused: u64,
     /// Lines of the notes.
@@ -90,6 +96,7 @@ impl Figures {
                 Note::Began { task, attempt, .. } => *begun.entry((*task, *attempt)).or_default() += 1,
                 Note::Ended { how: super::notes::BodyEnd::Panicked, .. } => figures.panics += 1,
                 Note::Refused { .. } => figures.refused += 1,
+                Note::Lost { .. } => figures.lost_claims += 1,
                 Note::Stalled { ms } if !during_a_fault(line, *ms, injected) => {
                     figures.stalls += 1;
                     figures.longest_stall_ms = figures.longest_stall_ms.max(*ms);
@@ -98,9 +105,14 @@ impl Figures {
             }
         }
         figures.attempts = begun.values().sum();
+        figures.began_after = Spread::of(began_after(lines));
         figures.extra_attempts = begun.values().map(|count| count - 1).sum();
         let of = |kind| injected.iter().filter(move |fault: &&Injected| fault.kind == kind);
         figures.after_kill = Spread::of(of(Kind::WorkerKilled).flat_map(|fault| taken_over(lines, fault)).collect());
+        for kind in [Kind::WorkerAborted, Kind::WorkerOverflowed, Kind::WorkerOutOfMemory] {
+            let times = Spread::of(of(kind).flat_map(|fault| taken_over(lines, fault)).collect());
+            figures.after_doom.extend((times.count > 0).then_some((kind, times)));
+        }
         figures.after_stop =
             Spread::of(of(Kind::WorkerStopped).flat_map(|fault| handed_on(lines, fault, true)).collect());
         figures.after_hand_back =
@@ -121,6 +133,24 @@ impl Figures {
         }
         figures
     }
+}
+
+/// For each run: from when its caller had its answer, or had none yet, until it was granted for the first time.
+fn began_after(lines: &[Line]) -> Vec<u64> {
+    let mut created: HashMap<RunId, u64> = HashMap::new();
+    let mut granted: HashMap<RunId, u64> = HashMap::new();
+    for line in lines {
+        let times = match &line.note {
+            Note::Created { .. } => &mut created,
+            Note::Granted { .. } => &mut granted,
+            _ => continue,
+        };
+        if let Note::Created { run, .. } | Note::Granted { run, .. } = &line.note {
+            times.entry(*run).or_insert(line.at_us);
+        }
+    }
+    let times = granted.iter().filter_map(|(run, at)| Some(at.saturating_sub(*created.get(run)?) / 1_000));
+    times.collect()
 }
 
 /// Whether a stall overlaps a fault of this worker or of everybody.

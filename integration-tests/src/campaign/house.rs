@@ -13,6 +13,7 @@ use test_postgres::PostgresServer;
 use tokio::sync::Mutex;
 
 use super::clock::Clock;
+use super::fail_point::SLOW_COMMITS;
 use super::notes::{Notes, wall_ms};
 use super::options::{Database, Options};
 use super::process::{Process, Usage};
@@ -65,7 +66,8 @@ pub struct House {
     /// Where the database's file is, if it is one.
     store: PathBuf,
     database: String,
-    _postgres: Option<PostgresServer>,
+    /// The Postgres of the campaign, if it has one.
+    pub postgres: Option<Mutex<PostgresServer>>,
     /// Redis.
     pub redis: Mutex<RedisServer>,
     redis_port: u16,
@@ -93,7 +95,7 @@ impl House {
     /// # Errors
     /// When something does not start.
     pub async fn start(options: &Options, folder: &Path, store: &Path) -> Result<Self, Broken> {
-        for name in ["notes", "logs"] {
+        for name in ["notes", "logs", "orders"] {
             std::fs::create_dir_all(folder.join(name))?;
         }
         let password = format!("redis-{:016x}", fastrand::u64(..));
@@ -124,7 +126,7 @@ impl House {
             options: options.clone(),
             store: store.to_owned(),
             database,
-            _postgres: postgres,
+            postgres: postgres.map(Mutex::new),
             redis: Mutex::new(redis),
             redis_port,
             servers: Vec::new(),
@@ -201,7 +203,15 @@ impl House {
     /// # Errors
     /// When they cannot be written.
     pub fn own_notes(&self) -> Result<Notes, Broken> {
-        Ok(Notes::open(&self.notes(), "campaign")?)
+        self.own_notes_of("campaign")
+    }
+
+    /// Notes of a part of the campaign.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn own_notes_of(&self, part: &str) -> Result<Notes, Broken> {
+        Ok(Notes::open(&self.notes(), part)?)
     }
 
     /// Starts a server on this port.
@@ -212,20 +222,30 @@ impl House {
         let listen = format!("127.0.0.1:{port}");
         let arguments = ["--listen", &listen, "--database", &self.database, "--log-level", &self.options.log_level];
         let mut command = program::command(&sibling("server-program")?, &arguments);
-        command.env("AIKI_REDIS", self.redis_url());
+        command.env("AIKI_REDIS", self.redis_url()).env(SLOW_COMMITS, self.slow_commits(port));
         let log = self.logs().join(format!("server-{port}.log"));
         let process = Process::start(command, log, "serving").await?;
         let baseline = process.usage();
         Ok(ServerPlace { port, process, baseline })
     }
 
-    /// How often the server on this port has told that its disk is full.
+    /// The file that makes the commits of the server on this port slow.
+    pub fn slow_commits(&self, port: u16) -> PathBuf {
+        self.folder.join(format!("slow-{port}.now"))
+    }
+
+    /// Where workers find what their handlers are ordered to do.
+    pub fn orders(&self) -> PathBuf {
+        self.folder.join("orders")
+    }
+
+    /// How often the log of the server on this port has this text.
     ///
     /// # Errors
     /// When its log cannot be read.
-    pub fn refused_by_full_disk(&self, port: u16) -> Result<u64, Broken> {
+    pub fn told(&self, port: u16, text: &str) -> Result<u64, Broken> {
         let log = std::fs::read(self.logs().join(format!("server-{port}.log")))?;
-        Ok(String::from_utf8_lossy(&log).matches("the disk is full").count() as u64)
+        Ok(String::from_utf8_lossy(&log).matches(text).count() as u64)
     }
 
     /// Starts a worker with this clock for this place.
@@ -238,7 +258,11 @@ impl House {
         let mut command = Command::new(std::env::current_exe()?);
         let url = format!("http://127.0.0.1:{}", self.to_server[at].port());
         command.args(["worker", "--url", &url, "--name", &name, "--slots", &slots.to_string()]);
-        command.args(["--log-level", log_level]).arg("--notes").arg(self.notes()).stdin(Stdio::null());
+        command.args(["--log-level", log_level]).arg("--notes").arg(self.notes());
+        command.arg("--orders").arg(self.orders()).stdin(Stdio::null());
+        if let Some(bug) = self.options.broken {
+            command.args(["--broken", &bug.name()]);
+        }
         command.env(KEY, &self.secrets.worker).env(REDIS, self.redis_at(self.to_redis[at].port()));
         clock.set(&mut command)?;
         let log = self.logs().join(format!("{name}.log"));

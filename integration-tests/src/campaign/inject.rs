@@ -1,8 +1,11 @@
 //! Faults, carried out.
 
+use std::os::unix::process::ExitStatusExt;
 use std::sync::{Arc, Mutex as Lock, PoisonError};
 use std::time::Duration;
 
+use aiki_core::run::RunStatus;
+use aiki_core::run::plan::POISON_LIMIT;
 use rustix::process::Signal;
 use serde::Serialize;
 use tokio::sync::Mutex;
@@ -11,12 +14,28 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::clock::Clock;
 use super::disk::{self, Filling, SlowSync};
-use super::house::{Broken, House};
+use super::doom::Orders;
+use super::fail_point::SlowCommits;
+use super::foreign;
+use super::house::{Broken, House, WorkerPlace};
 use super::notes::monotonic_us;
 use super::plan::{Kind, Place, Planned};
 use super::profile::LEASE;
-use super::streams;
+use super::{rest, streams};
 use crate::redis::{Mode, Proxy};
+
+/// How long a worker may take to begin a handler that takes it down. Without one there is no fault.
+const DOOM: Duration = Duration::from_secs(10);
+/// How long a poisoned run may take to be parked.
+const PARKED: Duration = Duration::from_secs(90);
+/// What a server tells whose disk is full.
+const FULL: &str = "the disk is full";
+/// What it tells whose database is locked by somebody else.
+const LOCKED: &str = "database is locked";
+/// FLUSHALLs of a storm, and between two of them.
+const STORM: (u32, Duration) = (20, Duration::from_secs(3));
+/// How long a database is away, or locked.
+const AWAY: Duration = Duration::from_secs(10);
 
 /// A fault that was injected.
 #[derive(Clone, Debug, Serialize)]
@@ -33,7 +52,8 @@ pub struct Injected {
     pub ended_in_ms: Option<u64>,
     /// Entries that nobody can read, where it added some.
     pub malformed: u64,
-    /// How often a server met it, where that can be told: late fsyncs of a slow disk, refusals of a full one.
+    /// How often it was met, where that can be told: late commits and fsyncs, what a server told of a full or locked disk,
+    /// workers that a poisoned run took down.
     pub felt: Option<u64>,
 }
 
@@ -123,6 +143,8 @@ impl Injector {
             Place::Worker(at) => self.worker(kind, at, chance).await,
             Place::Server(at) => self.server(kind, at, chance).await,
             Place::Redis => self.redis(kind, chance).await,
+            Place::Database => self.database(kind).await,
+            Place::Everybody => self.everybody(kind, chance).await,
             Place::Callers => {
                 let _alone = self.callers.lock().await;
                 self.line(kind, None, &self.house.callers, Mode::DropReplies, between(chance, 500, 1_500)).await;
@@ -155,6 +177,9 @@ impl Injector {
                 place.process.kill()?;
                 self.ends(fault);
                 *place = house.employ(at, Clock::Right).await?;
+            }
+            Kind::WorkerAborted | Kind::WorkerOverflowed | Kind::WorkerOutOfMemory => {
+                self.doom(kind, at, &mut place).await?;
             }
             Kind::WorkerFrozen => {
                 let fault = self.begins(kind, worker);
@@ -214,6 +239,101 @@ impl Injector {
         Ok(())
     }
 
+    /// A handler takes this worker down, if there is one in good time.
+    async fn doom(&self, kind: Kind, at: usize, place: &mut WorkerPlace) -> Result<(), Broken> {
+        let orders = Orders::new(&self.house.orders(), &place.name);
+        let mut fault = self.begins(kind, Some(&place.name));
+        orders.give(kind)?;
+        let begun = Instant::now();
+        while place.process.gone()?.is_none() {
+            if begun.elapsed() > DOOM && orders.withdraw()? {
+                println!("          {}: no handler began", place.name);
+                return Ok(());
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        let status = place.process.ended().await?;
+        // From when it died, not from when it was ordered to.
+        fault.from_us = monotonic_us();
+        self.ends(fault);
+        let by = if kind == Kind::WorkerOutOfMemory { Signal::KILL } else { Signal::ABORT };
+        if status.signal() != Some(by.as_raw()) {
+            self.wrong(format!("worker {} should have ended by {by:?} and ended with {status}", place.name));
+        }
+        *place = self.house.employ(at, Clock::Right).await?;
+        Ok(())
+    }
+
+    async fn database(&self, kind: Kind) -> Result<(), Broken> {
+        // None is to be started while there is no database.
+        let mut servers = Vec::new();
+        for server in &self.house.servers {
+            servers.push(server.lock().await);
+        }
+        let postgres = self.house.postgres.as_ref().ok_or("there is no Postgres of the campaign's own")?;
+        let mut postgres = postgres.lock().await;
+        let fault = self.begins(kind, None);
+        postgres.crash();
+        sleep(AWAY).await;
+        postgres.restart().await;
+        self.ends(fault);
+        Ok(())
+    }
+
+    async fn everybody(&self, kind: Kind, chance: u64) -> Result<(), Broken> {
+        let house = &self.house;
+        let mut workers = Vec::new();
+        for worker in &house.workers {
+            workers.push(worker.lock().await);
+        }
+        let _alone = self.callers.lock().await;
+        if kind == Kind::LineSlow {
+            let fault = self.begins(kind, None);
+            let lines = || house.to_server.iter().chain(&house.to_redis).chain([&house.callers]);
+            lines().for_each(|line| line.set(Mode::Slow));
+            sleep(between(chance, 10_000, 20_000)).await;
+            lines().for_each(|line| line.set(Mode::Pass));
+            self.ends(fault);
+            return Ok(());
+        }
+        let (client, notes) = (house.client().await?, house.own_notes_of("poison")?);
+        let mut fault = self.begins(kind, None);
+        Orders::poison(&house.orders())?;
+        let (begun, mut deaths) = (Instant::now(), 0);
+        let parked = loop {
+            for (at, place) in workers.iter_mut().enumerate() {
+                if place.process.gone()?.is_some() {
+                    self.ends(self.begins(Kind::WorkerAborted, Some(&place.name)));
+                    deaths += 1;
+                    **place = house.employ(at, Clock::Right).await?;
+                }
+            }
+            let run = Orders::poisoned(&house.orders());
+            if let Some(run) = run
+                && client.server().get_run(run).await.is_ok_and(|run| run.state.status() == RunStatus::Stalled)
+            {
+                break true;
+            }
+            if begun.elapsed() > if run.is_some() { PARKED } else { DOOM } {
+                break false;
+            }
+            sleep(Duration::from_millis(20)).await;
+        };
+        let run = Orders::end_poison(&house.orders())?;
+        fault.felt = Some(deaths);
+        match run {
+            None => println!("          no run began"),
+            Some(_) => self.ends(fault),
+        }
+        if let Some(run) = run.filter(|_| !parked || deaths != u64::from(POISON_LIMIT)) {
+            self.wrong(format!(
+                "run {run} took {deaths} workers down, and is parked: {parked}; that should be {POISON_LIMIT}"
+            ));
+        }
+        // Here, and not in the end: callers may wait for it, and for those that were unlucky beside it.
+        rest::send_back(&client, &notes).await
+    }
+
     async fn server(&self, kind: Kind, at: usize, chance: u64) -> Result<(), Broken> {
         let mut place = self.house.servers[at].lock().await;
         if let Some(status) = place.process.gone()? {
@@ -227,15 +347,29 @@ impl Injector {
                 sleep(between(chance, 0, 1_500)).await;
                 *place = self.house.serve(place.port).await?;
             }
+            Kind::FsyncSlow => {
+                let slow = SlowCommits::begin(&self.house.slow_commits(place.port))?;
+                sleep(between(chance, 2_000, 5_000)).await;
+                fault.felt = Some(slow.end());
+            }
             Kind::DiskFull => {
-                let before = self.house.refused_by_full_disk(place.port)?;
+                let before = self.house.told(place.port, FULL)?;
                 if let Some(file) = self.house.file() {
                     disk::give_back_log(&file)?;
                 }
                 let filling = Filling::of(self.house.store())?;
                 sleep(between(chance, 1_000, 3_000)).await;
                 drop(filling);
-                fault.felt = Some(self.house.refused_by_full_disk(place.port)? - before);
+                fault.felt = Some(self.house.told(place.port, FULL)? - before);
+            }
+            Kind::DatabaseLocked => {
+                let before = self.house.told(place.port, LOCKED)?;
+                let locker = foreign::locker(&self.house, fault.from_us).await?;
+                // From when it has the lock.
+                fault.from_us = monotonic_us();
+                sleep(AWAY).await;
+                drop(locker);
+                fault.felt = Some(self.house.told(place.port, LOCKED)? - before);
             }
             Kind::DiskSlow => {
                 let log = self.house.logs().join(format!("strace-{}.log", fault.from_us));
@@ -270,6 +404,12 @@ impl Injector {
                 redis.thaw();
             }
             Kind::Flushed => streams::flush(&url).await?,
+            Kind::FlushStorm => {
+                for _ in 0..STORM.0 {
+                    streams::flush(&url).await?;
+                    sleep(STORM.1).await;
+                }
+            }
             Kind::StreamsDeleted => streams::delete(&url).await?,
             Kind::GroupsDestroyed => streams::destroy_groups(&url).await?,
             Kind::GroupsAdvanced => streams::advance_groups(&url).await?,

@@ -6,8 +6,13 @@ use std::time::Duration;
 use aiki::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::bug::Bug;
+use super::doom::Orders;
 use super::notes::{BodyEnd, Note, Notes};
 use aiki_core::TaskId;
+
+/// When a body that comes late begins: its result is on record by then.
+const LATER: Duration = Duration::from_millis(300);
 
 /// What is special about a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,17 +97,28 @@ fn answer(number: u64, at: u64, carried: u64) -> u64 {
 /// The workflow.
 pub type Jobs = WorkflowVersion<Job, u64, Failure>;
 
-/// Defines the workflow. Callers, who execute nothing, have no notes.
-pub fn define(notes: Option<Notes>) -> Jobs {
-    let own = notes.clone();
+/// What those who execute it have.
+#[derive(Clone, Debug)]
+pub struct Inside {
+    /// Where they note what happens.
+    pub notes: Notes,
+    /// What their handlers are ordered to do.
+    pub orders: Orders,
+    /// What is wrong with them.
+    pub bug: Option<Bug>,
+}
+
+/// Defines the workflow. Callers, who execute nothing, have nothing of that.
+pub fn define(inside: Option<Inside>) -> Jobs {
+    let own = inside.clone();
     let step = Task::new("step", move |cx: TaskContext, step: Step| {
-        let notes = own.clone();
-        async move { Ok::<_, Failure>(body(cx, step, notes).await) }
+        let inside = own.clone();
+        async move { Ok::<_, Failure>(body(cx, step, inside).await) }
     });
     let step = step.retry(RetryStrategy::fixed(3, Duration::from_millis(50)));
     Workflow::new("campaign").version("1.0.0", move |run: Run, job: Job| {
-        let (step, notes) = (step.clone(), notes.clone());
-        async move { handler(&run, job, &step, notes.as_ref()).await }
+        let (step, inside) = (step.clone(), inside.clone());
+        async move { handler(&run, job, &step, inside.as_ref()).await }
     })
 }
 
@@ -112,11 +128,11 @@ fn next_pass() -> u64 {
     (u64::from(std::process::id()) << 32) | PASSES.fetch_add(1, Ordering::Relaxed)
 }
 
-async fn handler(run: &Run, job: Job, step: &Task<Step, u64>, notes: Option<&Notes>) -> Result<u64, Failure> {
+async fn handler(run: &Run, job: Job, step: &Task<Step, u64>, inside: Option<&Inside>) -> Result<u64, Failure> {
     let kind = job.kind();
     let pass = next_pass();
     let decided = |place: String, value: u64| {
-        if let Some(notes) = notes {
+        if let Some(Inside { notes, .. }) = inside {
             let (life, value) = (run.attempt().to_string(), value.to_string());
             notes.write(Note::Decided { run: run.id(), pass, life, place, value });
         }
@@ -126,6 +142,12 @@ async fn handler(run: &Run, job: Job, step: &Task<Step, u64>, notes: Option<&Not
         let panics = kind == Kind::TaskPanics && at == 1;
         step.start(run, Step { number: job.number, at, carried, task_ms, panics })
     };
+    let obey = || {
+        if let Some(Inside { orders, .. }) = inside {
+            orders.obey(run.id());
+        }
+    };
+    obey();
     let (mut carried, mut at) = (0, 0);
     if kind == Kind::Pair && job.tasks >= 2 {
         let (left, right) = futures::future::join(call(0, 0), call(1, 0)).await;
@@ -135,6 +157,7 @@ async fn handler(run: &Run, job: Job, step: &Task<Step, u64>, notes: Option<&Not
     while at < job.tasks {
         carried = call(at, carried).await?;
         decided(at.to_string(), carried);
+        obey();
         at += 1;
         if at == 1 && kind == Kind::HandlerPanics {
             std::panic::panic_any("a planned panic of a handler");
@@ -146,14 +169,22 @@ async fn handler(run: &Run, job: Job, step: &Task<Step, u64>, notes: Option<&Not
     Ok(carried)
 }
 
-async fn body(cx: TaskContext, step: Step, notes: Option<Notes>) -> u64 {
-    let mut attempt = notes.map(|notes| Attempt::begin(notes, &cx, step.number));
+async fn body(cx: TaskContext, step: Step, inside: Option<Inside>) -> u64 {
+    let bug = inside.as_ref().and_then(|inside| inside.bug);
+    let mut attempt = inside.map(|Inside { notes, .. }| Attempt::begin(notes, &cx, step.number));
     tokio::time::sleep(Duration::from_millis(step.task_ms)).await;
     if step.panics && cx.attempt() == 1 {
         std::panic::panic_any("a planned panic of a task");
     }
     if let Some(attempt) = &mut attempt {
         attempt.end(BodyEnd::Returned);
+        if bug == Some(Bug::LateBody) {
+            let notes = attempt.notes.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(LATER).await;
+                Attempt::begin(notes, &cx, step.number).end(BodyEnd::Returned);
+            });
+        }
     }
     answer(step.number, step.at, step.carried)
 }

@@ -39,10 +39,12 @@ pub enum Note {
     Done {
         run: RunId,
     },
+    /// `ended`: the tasks that it ends.
     Sent {
         run: RunId,
         epoch: u64,
         seq: u64,
+        ended: Vec<TaskId>,
     },
     /// `sent_us`: when this report was first sent.
     Reported {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::bug::Bug;
 use super::clock::Clock;
 use super::disk::SlowSync;
 use super::plan::Kind;
@@ -72,6 +73,9 @@ pub struct Options {
     /// What servers and workers log
     #[arg(long, default_value = "info")]
     pub log_level: String,
+    /// A bug that the campaign has to find
+    #[arg(long, value_enum, hide = true)]
+    pub broken: Option<Bug>,
 }
 
 impl Options {
@@ -88,7 +92,10 @@ impl Options {
                 "a SQLite file belongs to one server: give --database postgres, or --servers 1"
             }
             () if self.database != Database::Sqlite && self.kinds().iter().any(|kind| kind.troubles_disk()) => {
-                "--small-disk and --slow-disk trouble the disk of a SQLite file: give --database sqlite"
+                "one of the kinds troubles the disk of a SQLite file: give --database sqlite, or leave it out"
+            }
+            () if self.database == Database::Sqlite && self.only.contains(&Kind::PostgresStopped) => {
+                "postgres_stopped needs a Postgres: give --database postgres, or leave it out"
             }
             () if self.faults > 100_000 || self.runs > 10_000_000 => "at most 100000 faults and 10000000 runs",
             () => return self.has_what_it_needs(),
@@ -109,16 +116,28 @@ impl Options {
 
     /// Which kinds of faults there are.
     pub fn kinds(&self) -> Vec<Kind> {
-        let more = [
-            (self.small_disk, Kind::DiskFull),
-            (self.slow_disk, Kind::DiskSlow),
-            (self.clocks, Kind::WorkerClockOff),
-            (false, Kind::WorkerStoppedTwice),
-            (false, Kind::WorkerStoppedWithoutRedis),
+        let more =
+            [(self.small_disk, Kind::DiskFull), (self.slow_disk, Kind::DiskSlow), (self.clocks, Kind::WorkerClockOff)];
+        let by_name = [
+            Kind::WorkerStoppedTwice,
+            Kind::WorkerStoppedWithoutRedis,
+            Kind::FlushStorm,
+            Kind::LineSlow,
+            Kind::PostgresStopped,
+            Kind::DatabaseLocked,
+            Kind::WorkerAborted,
+            Kind::WorkerOverflowed,
+            Kind::WorkerOutOfMemory,
+            Kind::RunPoisoned,
         ];
-        let all = Kind::ALL.into_iter().filter(|kind| self.only.is_empty() || self.only.contains(kind));
+        let more = more.into_iter().chain(by_name.map(|kind| (false, kind)));
+        let fits = |kind: &Kind| self.database == Database::Sqlite || !kind.troubles_disk();
+        let all = Kind::ALL.into_iter().filter(|kind| match self.only.is_empty() {
+            true => fits(kind),
+            false => self.only.contains(kind),
+        });
         let named = |flag: bool, kind| flag || self.only.contains(&kind);
-        all.chain(more.into_iter().filter(|(flag, kind)| named(*flag, *kind)).map(|(_, kind)| kind)).collect()
+        all.chain(more.filter(|(flag, kind)| named(*flag, *kind)).map(|(_, kind)| kind)).collect()
     }
 
     /// Whether the SQLite file is on a small disk.
@@ -142,11 +161,12 @@ impl Options {
         let only: Vec<String> = self.only.iter().map(|kind| kind.name()).collect();
         let flags = [(self.small_disk, " --small-disk"), (self.slow_disk, " --slow-disk"), (self.clocks, " --clocks")];
         let flags: String = flags.into_iter().filter(|(given, _)| *given).map(|(_, flag)| flag).collect();
+        let broken = self.broken.map(|bug| format!(" --broken {}", bug.name())).unwrap_or_default();
         let only = if only.is_empty() { String::new() } else { format!(" --only {}", only.join(",")) };
         format!(
             "cargo run -p integration-tests --bin campaign -- --seed {seed} --runs {runs} --tasks {tasks} --task-ms \
              {task_ms} --workers {workers} --slots {slots} --faults {faults} --seconds {seconds} --database {database} \
-             --servers {servers}{flags}{only}"
+             --servers {servers}{flags}{only}{broken}"
         )
     }
 }
@@ -188,5 +208,6 @@ mod tests {
     fn the_disk_of_postgres_is_not_meant() {
         let wrong = options(&["--database", "postgres", "--only", "disk_full"]).check().unwrap_err();
         assert!(wrong.contains("--database sqlite"), "{wrong}");
+        assert_eq!(options(&["--database", "postgres"]).check(), Ok(()));
     }
 }

@@ -49,6 +49,8 @@ pub enum Kind {
     Duplicated,
     /// Entries that nobody can read.
     Malformed,
+    /// Every commit of a server to its SQLite file takes half a second longer for a while.
+    FsyncSlow,
     /// Nothing is left of the disk of the database for a while. Only with `--small-disk`.
     DiskFull,
     /// Every fsync of a server takes half a second longer for a while. Only with `--slow-disk`.
@@ -59,6 +61,22 @@ pub enum Kind {
     WorkerStoppedTwice,
     /// SIGTERM of a worker that has no Redis; it is replaced. Only by name.
     WorkerStoppedWithoutRedis,
+    /// FLUSHALL every 3 s for a minute. Only by name.
+    FlushStorm,
+    /// All lines are slow, and connections are reset, for 10 to 20 s. Only by name.
+    LineSlow,
+    /// Postgres crashes (`stop -m immediate`) and is started again after 10 s. Only by name.
+    PostgresStopped,
+    /// A foreign process has the SQLite file locked for 10 s. Only by name.
+    DatabaseLocked,
+    /// A handler aborts its worker's process, which is replaced. Only by name.
+    WorkerAborted,
+    /// A handler overflows its stack, which aborts the process; it is replaced. Only by name.
+    WorkerOverflowed,
+    /// A worker with much memory is killed by SIGKILL while a handler runs; it is replaced. Only by name.
+    WorkerOutOfMemory,
+    /// The handler of one run aborts each worker that begins it, until the run is parked. Only by name.
+    RunPoisoned,
 }
 
 /// What only one fault at a time may trouble: two would hide each other.
@@ -72,11 +90,15 @@ pub enum Place {
     Redis,
     /// The line of the callers.
     Callers,
+    /// The database.
+    Database,
+    /// All workers and their lines, and that of the callers.
+    Everybody,
 }
 
 impl Kind {
-    /// All kinds that need nothing but the processes.
-    pub const ALL: [Kind; 19] = [
+    /// All kinds that need nothing but the processes. Over Postgres without those that trouble a SQLite file.
+    pub const ALL: [Kind; 20] = [
         Kind::WorkerKilled,
         Kind::WorkerFrozen,
         Kind::WorkerStopped,
@@ -96,6 +118,7 @@ impl Kind {
         Kind::GroupsAdvanced,
         Kind::Duplicated,
         Kind::Malformed,
+        Kind::FsyncSlow,
     ];
 
     /// Its name in figures.
@@ -113,9 +136,14 @@ impl Kind {
         }
     }
 
+    /// Whether a worker's process ends at once, without a word.
+    pub fn kills(self) -> bool {
+        matches!(self, Kind::WorkerKilled | Kind::WorkerAborted | Kind::WorkerOverflowed | Kind::WorkerOutOfMemory)
+    }
+
     /// Whether it troubles the disk of a SQLite file.
     pub fn troubles_disk(self) -> bool {
-        matches!(self, Kind::DiskFull | Kind::DiskSlow)
+        matches!(self, Kind::FsyncSlow | Kind::DiskFull | Kind::DiskSlow | Kind::DatabaseLocked)
     }
 
     /// What it troubles.
@@ -130,11 +158,19 @@ impl Kind {
             | Kind::RedisAnswersLost
             | Kind::WorkerClockOff
             | Kind::WorkerStoppedTwice
+            | Kind::WorkerAborted
+            | Kind::WorkerOverflowed
+            | Kind::WorkerOutOfMemory
             | Kind::WorkerStoppedWithoutRedis => Place::Worker(target % workers.max(1)),
-            Kind::ServerKilled | Kind::ServerFrozen | Kind::DiskFull | Kind::DiskSlow => {
-                Place::Server(target % servers.max(1))
-            }
+            Kind::ServerKilled
+            | Kind::ServerFrozen
+            | Kind::FsyncSlow
+            | Kind::DiskFull
+            | Kind::DiskSlow
+            | Kind::DatabaseLocked => Place::Server(target % servers.max(1)),
             Kind::CallersDeaf => Place::Callers,
+            Kind::PostgresStopped => Place::Database,
+            Kind::LineSlow | Kind::RunPoisoned => Place::Everybody,
             _ => Place::Redis,
         }
     }
@@ -142,18 +178,21 @@ impl Kind {
     /// What the checker calls it. What happens to Redis or on the way to it explains no repeated attempt.
     pub fn judged_as(self) -> Option<Fault> {
         match self {
-            Kind::WorkerKilled => Some(Fault::WorkerKilled),
+            kind if kind.kills() => Some(Fault::WorkerKilled),
+            Kind::LineSlow => Some(Fault::RequestLost),
             Kind::WorkerFrozen => Some(Fault::WorkerPaused),
             Kind::ServerUnreachable => Some(Fault::RequestLost),
             Kind::AnswersLost => Some(Fault::ReplyLost),
-            // With a full disk nothing is stored for anybody, as while a server is away: claims cannot be prolonged and end.
-            Kind::ServerKilled | Kind::ServerFrozen | Kind::DiskFull => Some(Fault::ServerRestarted),
+            // With a full or locked disk nothing is stored for anybody, as while a server is away: claims cannot be prolonged and end.
+            Kind::ServerKilled | Kind::ServerFrozen | Kind::DiskFull | Kind::DatabaseLocked | Kind::PostgresStopped => {
+                Some(Fault::ServerRestarted)
+            }
             Kind::RedisKilled
             | Kind::RedisFrozen
             | Kind::RedisUnreachable
             | Kind::RedisAnswersLost
             | Kind::WorkerStoppedWithoutRedis => Some(Fault::TransportDown),
-            Kind::RedisEmptied | Kind::Flushed | Kind::StreamsDeleted | Kind::GroupsDestroyed => {
+            Kind::RedisEmptied | Kind::Flushed | Kind::FlushStorm | Kind::StreamsDeleted | Kind::GroupsDestroyed => {
                 Some(Fault::TransportWiped)
             }
             Kind::GroupsAdvanced => Some(Fault::AnnouncementLost),
@@ -161,8 +200,9 @@ impl Kind {
             // The death before it is noted as such. The clock itself explains nothing, not even a wait of a wrong length.
             Kind::WorkerClockOff => None,
             // A request may go on for longer than its asker waits.
-            Kind::DiskSlow => Some(Fault::ReplyLost),
-            Kind::WorkerStopped | Kind::WorkerStoppedTwice | Kind::CallersDeaf | Kind::Malformed => None,
+            Kind::FsyncSlow | Kind::DiskSlow => Some(Fault::ReplyLost),
+            // The deaths of a poisoned run's workers are noted as such.
+            _ => None,
         }
     }
 }

@@ -54,19 +54,24 @@ impl fmt::Display for Report {
             faults, after_kill, after_stop, after_hand_back, ended_in, after_freeze, after_cut, waiting, ..
         } = &self.figures;
         let Figures { attempts, extra_attempts, panics, stalls, longest_stall_ms, refused, notes, .. } = &self.figures;
+        let Figures { lost_claims, began_after, .. } = &self.figures;
         let (kill, stop) = ((LEASE + SWEEP).as_millis() + 1_000, SWEEP.as_millis() + 1_000);
         let kinds: Vec<String> = faults.iter().map(|(kind, count)| format!("{} {count}", kind.name())).collect();
         writeln!(f, "{} runs of {} tasks in {:.1} s", self.runs, self.tasks, self.seconds)?;
         writeln!(f, "faults: {} ({})", faults.values().sum::<usize>(), kinds.join(", "))?;
         writeln!(f, "taken over after kill -9: {after_kill} (aim: p99 of {kill} ms)")?;
+        for (kind, times) in &self.figures.after_doom {
+            writeln!(f, "taken over after {}: {times}", kind.name())?;
+        }
         writeln!(f, "taken over after SIGTERM: {after_stop}; after the hand-back: {after_hand_back} (aim: {stop} ms)")?;
         writeln!(f, "ended after SIGTERM: {ended_in}")?;
         writeln!(f, "taken over after SIGSTOP: {after_freeze}; after a cut: {after_cut}")?;
+        writeln!(f, "runs began after their start: {began_after}")?;
         for (kind, times) in waiting.iter().filter(|(_, times)| times.count > 0) {
             writeln!(f, "waiting runs went on after {}: {times}", kind.name())?;
         }
         for (kind, times) in &self.figures.felt {
-            writeln!(f, "the server met {} so often, one after the other: {times:?}", kind.name())?;
+            writeln!(f, "{} was met so often, one after the other: {times:?}", kind.name())?;
         }
         let rest = self.at_rest_after_ms.map_or_else(|| "never".to_owned(), |ms| format!("{ms} ms later"));
         writeln!(
@@ -76,8 +81,8 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "attempts: {attempts}, extra: {extra_attempts}, planned panics: {panics}, reports refused: {refused}; \
-             stalls of the machine: {stalls}, the longest {longest_stall_ms} ms"
+            "attempts: {attempts}, extra: {extra_attempts}, planned panics: {panics}, reports refused: {refused}, \
+             claims lost: {lost_claims}; stalls of the machine: {stalls}, the longest {longest_stall_ms} ms"
         )?;
         writeln!(
             f,

@@ -52,15 +52,24 @@ pub async fn all_ended(client: &Client, notes: &Notes) -> Result<Option<Duration
             return Ok(None);
         }
         if counts.of(RunStatus::Stalled) > 0 {
-            let mut parked = client.list_runs(RunFilter { statuses: vec![RunStatus::Stalled], ..RunFilter::default() });
-            while let Some(run) = parked.next().await? {
-                notes.write(Note::Intervened { run: run.id });
-                // It may have been sent back by a call whose answer was lost.
-                let _ = client.server().command_run(run.id, RunCommand::Requeue).await;
-            }
+            send_back(client, notes).await?;
         }
         sleep(PAUSE).await;
     }
+}
+
+/// Sends parked runs back to work.
+///
+/// # Errors
+/// When the server does not answer.
+pub async fn send_back(client: &Client, notes: &Notes) -> Result<(), Broken> {
+    let mut parked = client.list_runs(RunFilter { statuses: vec![RunStatus::Stalled], ..RunFilter::default() });
+    while let Some(run) = parked.next().await? {
+        notes.write(Note::Intervened { run: run.id });
+        // It may have been sent back by a call whose answer was lost.
+        let _ = client.server().command_run(run.id, RunCommand::Requeue).await;
+    }
+    Ok(())
 }
 
 /// What the server shows of all runs that anybody has heard of, and the keys that it shows more than once.

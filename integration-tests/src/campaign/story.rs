@@ -1,13 +1,17 @@
 //! The history for the checker, from what was noted.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use aiki_core::{Name, RunId};
 use aiki_proof::history::{AttemptEnd, Fault, Happened, What, Written};
 
 use super::inject::Injected;
 use super::notes::{BodyEnd, Line, Note};
+use super::plan::Kind;
 use super::profile::LEASE;
+
+/// How often trouble that lasts is told.
+const AGAIN_US: usize = 500_000;
 
 /// Puts together what all processes noted and what was done to them.
 ///
@@ -19,7 +23,7 @@ pub fn story(lines: &[Line], injected: &[Injected]) -> Vec<Happened> {
     let mut all: Vec<(u64, What)> = Vec::with_capacity(lines.len() * 3 / 2);
     let mut first_sent: HashSet<(RunId, u64, u64, &str)> = HashSet::new();
     for line in lines {
-        if let Note::Sent { run, epoch, seq } = line.note
+        if let Note::Sent { run, epoch, seq, .. } = line.note
             && !first_sent.insert((run, epoch, seq, &line.worker))
         {
             continue;
@@ -30,7 +34,17 @@ pub fn story(lines: &[Line], injected: &[Injected]) -> Vec<Happened> {
         }
         all.push((line.at_us, what(line)));
     }
+    let workers: BTreeSet<&str> = lines.iter().map(|line| line.worker.as_str()).collect();
     for fault in injected {
+        if fault.kind == Kind::LineSlow {
+            // It troubles each of them, and for longer than one run takes.
+            for (at, worker) in (fault.from_us..=fault.until_us)
+                .step_by(AGAIN_US)
+                .flat_map(|at| workers.iter().map(move |worker| (at, worker)))
+            {
+                all.push((at, What::Fault { fault: Fault::RequestLost, worker: Some(Name::new(*worker)) }));
+            }
+        }
         let Some(kind) = fault.kind.judged_as() else { continue };
         let worker = fault.worker.as_deref().filter(|_| explains(kind)).map(Name::new);
         for at in [fault.from_us, fault.until_us] {
@@ -54,7 +68,7 @@ fn what(line: &Line) -> What {
         Note::Intervened { run } => What::Intervened { run },
         Note::Granted { run, epoch } => What::Granted { run, epoch, worker },
         Note::Done { run } => What::Done { run, worker },
-        Note::Sent { run, epoch, seq } => What::Sent { run, epoch, seq, worker },
+        Note::Sent { run, epoch, seq, .. } => What::Sent { run, epoch, seq, worker },
         Note::Reported { run, epoch, seq, ended, closes, .. } => {
             What::Reported { run, epoch, seq, worker, written: Written { ended, closes } }
         }
@@ -90,7 +104,6 @@ mod tests {
     use aiki_proof::end::{End, NoViews};
 
     use super::*;
-    use crate::campaign::plan::Kind;
 
     fn line(at_us: u64, worker: &str, note: Note) -> Line {
         Line { at_us, wall_ms: 0, process: 1, worker: worker.into(), note }
@@ -124,7 +137,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_noted_late_is_no_write_under_an_old_claim() {
-        let sent = |at, worker: &str| line(at, worker, Note::Sent { run: run(), epoch: 1, seq: 1 });
+        let sent = |at, worker: &str| line(at, worker, Note::Sent { run: run(), epoch: 1, seq: 1, ended: vec![] });
         let late = [granted(1, "a", 1), sent(10, "a"), granted(20, "b", 2), reported(30, 11, "a", 1)];
         assert!(found(&late, &[]).is_empty());
         let old = [granted(1, "a", 1), granted(5, "b", 2), sent(10, "a"), reported(30, 11, "a", 1)];

@@ -1,6 +1,6 @@
 //! What is wrong, each with the notes that show it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
 
@@ -110,6 +110,7 @@ impl Evidence<'_> {
         let mut wrong: Vec<Wrong> = found.into_iter().map(Wrong::from).collect();
         self.results(&mut wrong);
         self.times(&mut wrong);
+        recorded_again(self.lines, &mut wrong);
         wrong
     }
 
@@ -174,6 +175,31 @@ impl Evidence<'_> {
     }
 }
 
+/// Who was answered that a task's result is on record does not send one again, also if the server would refuse it. The
+/// same report may be sent again: its answer may have been lost.
+fn recorded_again(lines: &[Line], wrong: &mut Vec<Wrong>) {
+    let mut known: HashMap<(&str, TaskId), (u64, u64)> = HashMap::new();
+    let mut told = HashSet::new();
+    for line in lines {
+        match &line.note {
+            Note::Reported { epoch, seq, ended, .. } => {
+                known.extend(ended.iter().map(|(task, _)| ((line.worker.as_str(), *task), (*epoch, *seq))));
+            }
+            Note::Sent { run, epoch, seq, ended } => {
+                for task in ended {
+                    let first = known.get(&(line.worker.as_str(), *task)).filter(|first| **first != (*epoch, *seq));
+                    if let Some(first) = first.filter(|_| told.insert(*task)) {
+                        let text =
+                            format!("task {task} was recorded by {first:?} and sent again by {:?}", (epoch, seq));
+                        wrong.push(Wrong::of(4, *run, format!("{} of {}", text, line.worker)));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
 /// Files of this directory that have one of these texts in them; and how large all of them are.
 ///
 /// # Errors
@@ -197,6 +223,25 @@ pub fn leaks(folder: &Path, secrets: &[(&str, &str)]) -> std::io::Result<(Vec<St
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_result_is_sent_again_only_as_the_same_report() {
+        let run = RunId::from_bits(7 << 24);
+        let task = run.task(0);
+        let line = |worker: &str, note| Line { at_us: 0, wall_ms: 0, process: 1, worker: worker.into(), note };
+        let sent = |worker: &str, epoch, seq| line(worker, Note::Sent { run, epoch, seq, ended: vec![task] });
+        let ended = vec![(task, true)];
+        let reported = line("a", Note::Reported { run, epoch: 1, seq: 2, ended, closes: false, sent_us: 0 });
+        let found = |last: Line| {
+            let mut wrong = Vec::new();
+            recorded_again(&[sent("a", 1, 2), sent("a", 1, 2), reported.clone(), last], &mut wrong);
+            wrong.iter().filter_map(|wrong| wrong.invariant).collect::<Vec<_>>()
+        };
+        assert!(found(sent("a", 1, 2)).is_empty());
+        assert!(found(sent("b", 2, 1)).is_empty(), "it has not heard of it");
+        assert_eq!(found(sent("a", 1, 3)), [4]);
+        assert_eq!(found(sent("a", 2, 2)), [4]);
+    }
 
     #[test]
     fn a_secret_in_a_log_is_found_with_its_place() {

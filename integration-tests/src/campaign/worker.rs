@@ -10,9 +10,11 @@ use aiki::redis::RedisStreams;
 use clap::Args;
 use tracing_subscriber::EnvFilter;
 
+use super::bug::Bug;
 use super::deliveries::Deliveries;
+use super::doom::Orders;
 use super::line::Line;
-use super::load;
+use super::load::{self, Inside};
 use super::notes::{Note, Notes};
 use super::profile::{BLOCK, GRACE, HEARTBEAT, LEASE, REQUEST};
 
@@ -38,9 +40,15 @@ pub struct WorkerArguments {
     /// Where to note what happens
     #[arg(long)]
     pub notes: PathBuf,
+    /// Where to look for what a handler shall do
+    #[arg(long)]
+    pub orders: PathBuf,
     /// What is logged
     #[arg(long, default_value = "info")]
     pub log_level: String,
+    /// What is wrong with it
+    #[arg(long, value_enum)]
+    pub broken: Option<Bug>,
 }
 
 /// Works until it is told to end (SIGTERM).
@@ -48,7 +56,7 @@ pub struct WorkerArguments {
 /// # Errors
 /// When it cannot begin to work, or does not end as it should.
 pub async fn work(arguments: WorkerArguments) -> Result<(), Box<dyn Error>> {
-    let WorkerArguments { url, name, slots, notes, log_level } = arguments;
+    let WorkerArguments { url, name, slots, notes, orders, log_level, broken } = arguments;
     let lines = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false);
     lines.with_env_filter(EnvFilter::try_new(&log_level)?).try_init().map_err(|error| error.to_string())?;
     let notes = Notes::open(&notes, &name)?;
@@ -59,16 +67,21 @@ pub async fn work(arguments: WorkerArguments) -> Result<(), Box<dyn Error>> {
         "requestTimeoutMs": REQUEST.as_millis() as u64,
     });
     let config: ClientConfig = serde_json::from_value(config)?;
-    let client = Line::client(&aiki::connect(config).await?, notes.clone());
-    let streams = RedisStreams::new(std::env::var(REDIS)?.parse()?).claim_min_idle_time(LEASE).block_time(BLOCK);
+    let client = Line::client(&aiki::connect(config).await?, notes.clone(), broken);
+    let redis = std::env::var(REDIS)?;
+    if broken == Some(Bug::LoggedSecret) {
+        eprintln!("connecting to {redis}");
+    }
+    let streams = RedisStreams::new(redis.parse()?).claim_min_idle_time(LEASE).block_time(BLOCK);
     let worker = Worker::builder(client)
         .id(&name)
-        .subscriber(Deliveries::new(streams, notes.clone()))
+        .subscriber(Deliveries::new(streams, notes.clone(), broken))
         .heartbeat_interval(HEARTBEAT)
         .graceful_shutdown_timeout(GRACE)
         .max_concurrent_workflow_runs(slots)
         .build()?;
-    worker.workflow_registry().add(load::define(Some(notes.clone())));
+    let inside = Inside { notes: notes.clone(), orders: Orders::new(&orders, &name), bug: broken };
+    worker.workflow_registry().add(load::define(Some(inside)));
     let running = worker.clone();
     let running = tokio::spawn(async move { running.start().await });
     println!("{} ready", wall_by_library_ms());

@@ -1,13 +1,23 @@
 //! A TCP proxy that can go bad.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+
+/// How long a slow line needs in one direction, in milliseconds: there and back it is 500 ms, give or take 400.
+const SLOW_MS: std::ops::RangeInclusive<u64> = 50..=450;
+/// One request of so many on a slow line resets its connection.
+const RESETS: u64 = 20;
+/// At most so many pieces are on their way on a slow line.
+const ON_THE_WAY: usize = 64;
 
 /// What the proxy does with bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +30,8 @@ pub enum Mode {
     DropReplies,
     /// Cuts every connection, new ones too.
     Cut,
+    /// Passes them on 50 to 450 ms later, in their order; one request of twenty resets its connection.
+    Slow,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -57,8 +69,12 @@ impl Proxy {
                 count.fetch_add(1, Ordering::Relaxed);
                 let Ok(server) = TcpStream::connect(("127.0.0.1", to.load(Ordering::Relaxed))).await else { continue };
                 let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
-                tokio::spawn(pass(from_client, to_server, watched.clone(), Mode::BlackHole));
-                tokio::spawn(pass(from_server, to_client, watched.clone(), Mode::DropReplies));
+                let reset = watch::Sender::new(false);
+                let (one, other) = (reset.subscribe(), reset.subscribe());
+                let requests = Direction { swallowed_in: Mode::BlackHole, reset: Some(reset) };
+                let replies = Direction { swallowed_in: Mode::DropReplies, reset: None };
+                tokio::spawn(pass(from_client, to_server, watched.clone(), requests, one));
+                tokio::spawn(pass(from_server, to_client, watched.clone(), replies, other));
             }
         });
         Self { port, state, accepted, target, task }
@@ -99,10 +115,26 @@ impl Drop for Proxy {
     }
 }
 
+/// One direction of a connection.
+struct Direction {
+    /// The mode in which its bytes are swallowed, beside the black hole.
+    swallowed_in: Mode,
+    /// Resets the connection. Only requests do.
+    reset: Option<watch::Sender<bool>>,
+}
+
 /// Copies until an end closes. Once bytes were swallowed, all that follow are.
-async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut state: watch::Receiver<State>, swallows: Mode) {
+async fn pass(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut state: watch::Receiver<State>,
+    direction: Direction,
+    mut reset: watch::Receiver<bool>,
+) {
     let mut buffer = vec![0; 16 * 1024];
     let mut swallowed = false;
+    // What is on its way, with the time at which it arrives.
+    let mut late: VecDeque<(Instant, Vec<u8>)> = VecDeque::new();
     let cuts = state.borrow().cuts;
     loop {
         let now = *state.borrow_and_update();
@@ -110,20 +142,68 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut state: watch:
             return;
         }
         let read = tokio::select! {
-            read = from.read(&mut buffer) => read,
+            read = from.read(&mut buffer), if late.len() < ON_THE_WAY => read,
+            bytes = arrival(&mut late) => match to.write_all(&bytes).await {
+                Ok(()) => continue,
+                Err(_) => return,
+            },
             changed = state.changed() => match changed {
                 Ok(()) => continue,
                 Err(_) => return,
             },
+            () = was_reset(&mut reset) => {
+                let _ = to.as_ref().set_zero_linger();
+                return;
+            }
         };
-        let Ok(count @ 1..) = read else { return };
+        let Ok(count @ 1..) = read else {
+            while !late.is_empty() {
+                let bytes = arrival(&mut late).await;
+                if to.write_all(&bytes).await.is_err() {
+                    return;
+                }
+            }
+            return;
+        };
         let now = *state.borrow();
         if now.cuts != cuts {
             return;
         }
-        swallowed |= now.mode == Mode::BlackHole || now.mode == swallows;
-        if !swallowed && to.write_all(&buffer[..count]).await.is_err() {
+        swallowed |= now.mode == Mode::BlackHole || now.mode == direction.swallowed_in;
+        if swallowed {
+            continue;
+        }
+        if let Some(reset) = direction.reset.as_ref().filter(|_| now.mode == Mode::Slow)
+            && fastrand::u64(..RESETS) == 0
+        {
+            reset.send_replace(true);
+            continue;
+        }
+        let bytes = &buffer[..count];
+        if now.mode == Mode::Slow || !late.is_empty() {
+            let needs = if now.mode == Mode::Slow { fastrand::u64(SLOW_MS) } else { 0 };
+            let before = late.back().map(|(at, _)| *at);
+            let at = Instant::now() + Duration::from_millis(needs);
+            late.push_back((before.map_or(at, |before| before.max(at)), bytes.to_vec()));
+        } else if to.write_all(bytes).await.is_err() {
             return;
         }
     }
+}
+
+/// Waits for the reset of a connection; for ever, when the other direction has ended without one. Cancel-safe.
+async fn was_reset(reset: &mut watch::Receiver<bool>) {
+    let ended = reset.wait_for(|reset| *reset).await.is_err();
+    if ended {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Waits for what arrives next; for ever, when nothing is on its way. Cancel-safe.
+async fn arrival(late: &mut VecDeque<(Instant, Vec<u8>)>) -> Vec<u8> {
+    match late.front() {
+        Some((at, _)) => sleep_until(*at).await,
+        None => std::future::pending().await,
+    }
+    late.pop_front().map(|(_, bytes)| bytes).unwrap_or_default()
 }

@@ -182,6 +182,8 @@ impl SqliteStorage {
                 written.bytes += statements.write(write)?;
             }
         }
+        #[cfg(feature = "fail-points")]
+        crate::fail_points::committing();
         transaction.commit()?;
         self.checkpointer.count(written);
         Ok(())
