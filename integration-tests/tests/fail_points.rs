@@ -1,4 +1,5 @@
 //! What only tests may do to a server stays with the tests.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::path::Path;
 
