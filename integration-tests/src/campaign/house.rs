@@ -260,6 +260,8 @@ impl House {
         command.args(["worker", "--url", &url, "--name", &name, "--slots", &slots.to_string()]);
         command.args(["--log-level", log_level]).arg("--notes").arg(self.notes());
         command.arg("--orders").arg(self.orders()).stdin(Stdio::null());
+        // The backtrace of a planned panic maps all that the compiler tells of the program: far more than it works with.
+        command.env("RUST_BACKTRACE", "0");
         if let Some(bug) = self.options.broken {
             command.args(["--broken", &bug.name()]);
         }
