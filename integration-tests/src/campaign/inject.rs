@@ -30,8 +30,8 @@ const DOOM: Duration = Duration::from_secs(10);
 const PARKED: Duration = Duration::from_secs(90);
 /// What a server tells whose disk is full.
 const FULL: &str = "the disk is full";
-/// What it tells whose database is locked by somebody else.
-const LOCKED: &str = "database is locked";
+/// What it tells whose database is locked by somebody else. Requests wait for the lock for a while before they are refused.
+const LOCKED: &str = "the store did not answer within";
 /// FLUSHALLs of a storm, and between two of them.
 const STORM: (u32, Duration) = (20, Duration::from_secs(3));
 /// How long a database is away, or locked.
