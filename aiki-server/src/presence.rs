@@ -91,22 +91,23 @@ impl Presences {
     /// Ends a question. When it was the last one and its connection broke, answers how often the worker had come.
     fn leave(&self, key: &Key, broke: bool) -> Option<u64> {
         let mut known = self.known();
-        let now = Instant::now();
-        let remembered = |at: Instant| now.duration_since(at) < self.grace.saturating_mul(REMEMBER);
-        known.retain(|_, presence| presence.open > 0 || presence.broke.is_some_and(remembered));
         let presence = known.get_mut(key)?;
         presence.open = presence.open.saturating_sub(1);
         if presence.open > 0 {
             return None;
         }
-        if broke {
-            presence.broke = Some(now);
-            let visits = presence.visits;
-            return (!self.grace.is_zero() && known.len() <= LIMIT).then_some(visits);
+        if !broke || self.grace.is_zero() {
+            // Its next question is on its way, or it has ended in good order.
+            known.remove(key);
+            return None;
         }
-        // Its next question is on its way, or it has ended in good order.
-        known.remove(key);
-        None
+        let now = Instant::now();
+        presence.broke = Some(now);
+        let visits = presence.visits;
+        let remembered = |at: Instant| now.duration_since(at) < self.grace.saturating_mul(REMEMBER);
+        known.retain(|_, presence| presence.open > 0 || presence.broke.is_some_and(remembered));
+        let gone = known.values().filter(|presence| presence.broke.is_some()).count();
+        (gone <= LIMIT).then_some(visits)
     }
 
     fn judge(&self, key: &Key, visits: u64) -> Judgement {
@@ -307,9 +308,19 @@ mod tests {
             broken(&presences, &format!("w{n}"));
         }
         sleep(GRACE * REMEMBER).await;
+        broken(&presences, "last");
+        assert_eq!(presences.known().len(), 1);
         presences.enter(&key("ended"));
         presences.leave(&key("ended"), false);
-        assert!(presences.known().is_empty());
+        assert_eq!(presences.known().len(), 1);
+    }
+
+    #[test]
+    fn however_many_are_on_the_line_one_that_goes_is_missed() {
+        let presences = Presences::new(GRACE);
+        (0..2 * LIMIT).for_each(|n| presences.enter(&key(&format!("w{n}"))));
+        let gone = presences.leave(&key("w0"), true).unwrap();
+        assert_eq!(presences.judge(&key("w0"), gone), Judgement::Gone);
     }
 
     #[test]
@@ -317,5 +328,6 @@ mod tests {
         let presences = Presences::new(Duration::ZERO);
         presences.enter(&key("w"));
         assert_eq!(presences.leave(&key("w"), true), None);
+        assert!(presences.known().is_empty());
     }
 }
