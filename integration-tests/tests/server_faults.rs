@@ -37,26 +37,33 @@ struct Rig {
     workflow: Chains,
     client: Client,
     redis: Option<String>,
+    /// What the server is told beside its address and its file.
+    flags: Vec<String>,
 }
 
 impl Rig {
     async fn start() -> Self {
-        Self::with_redis(None).await
+        Self::with(None, &[]).await
     }
 
-    async fn with_redis(redis: Option<String>) -> Self {
+    async fn with_redis(redis: String) -> Self {
+        let flags = ["--redis", &redis];
+        Self::with(Some(redis.clone()), &flags).await
+    }
+
+    async fn with(redis: Option<String>, flags: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let ledgers = Ledgers::in_directory(directory.path()).expect("the ledgers");
-        let port = free_port();
-        let server = serve(&directory, port, redis.as_deref());
+        let (port, flags) = (free_port(), flags.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let server = Some(serve(&directory, port, &flags));
         let client = client(port).await;
-        Self { directory, port, server: Some(server), ledgers, workflow: chain::define(None), client, redis }
+        Self { directory, port, server, ledgers, workflow: chain::define(None), client, redis, flags }
     }
 
     /// Kills the server without warning and starts it again on the same file and port.
     fn kill_server(&mut self) {
         drop(self.server.take());
-        self.server = Some(serve(&self.directory, self.port, self.redis.as_deref()));
+        self.server = Some(serve(&self.directory, self.port, &self.flags));
     }
 
     fn worker(&self, id: &str, more: &[&str]) -> WorkerProcess {
@@ -103,13 +110,11 @@ impl Rig {
     }
 }
 
-fn serve(directory: &TempDir, port: u16, redis: Option<&str>) -> Program {
+fn serve(directory: &TempDir, port: u16, flags: &[String]) -> Program {
     let listen = format!("127.0.0.1:{port}");
     let database = format!("sqlite://{}", directory.path().join("aiki.db").display());
     let mut arguments = vec!["--listen", &listen, "--database", &database];
-    if let Some(redis) = redis {
-        arguments.extend(["--redis", redis]);
-    }
+    arguments.extend(flags.iter().map(String::as_str));
     Program::spawn(program::command(SERVER, &arguments))
 }
 
@@ -155,7 +160,7 @@ async fn a_worker_killed_midway_is_replaced_and_nothing_recorded_is_repeated() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_killed_midway_is_replaced_through_redis_too() {
     let redis = RedisServer::start().await;
-    replaced_when_killed(&Rig::with_redis(Some(redis.url())).await).await;
+    replaced_when_killed(&Rig::with_redis(redis.url()).await).await;
 }
 
 async fn replaced_when_killed(rig: &Rig) {
@@ -218,7 +223,8 @@ async fn the_only_worker_that_is_killed_goes_on_when_it_is_started_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_line_that_breaks_for_a_moment_costs_a_worker_no_run() {
-    let rig = Rig::start().await;
+    // More than a loaded machine needs to come back, and so little that the runs outlast it.
+    let rig = Rig::with(None, &["--disconnect-grace", "2s"]).await;
     let proxy = Proxy::to(rig.port).await;
     let worker = rig.worker_at(proxy.port(), "shaken", &LONG_LEASE);
     // Somebody who would take over, and whose own line stands.
@@ -226,7 +232,7 @@ async fn a_line_that_breaks_for_a_moment_costs_a_worker_no_run() {
     let blocker = Chain { number: 9, tasks: 1, task_ms: 2_000 };
     let mut runs = vec![(rig.run(blocker).await, blocker)];
     for number in 0..4 {
-        let chain = Chain { number, tasks: 8, task_ms: 300 };
+        let chain = Chain { number, tasks: 20, task_ms: 300 };
         runs.push((rig.run(chain).await, chain));
     }
     rig.attempted(worker.id(), 2).await;

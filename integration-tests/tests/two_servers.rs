@@ -60,7 +60,12 @@ impl Rig {
     }
 
     fn server(&self) -> Program {
-        Program::start(SERVER, &["--database", &self.postgres.url(), "--redis", &self.redis.url()])
+        self.server_with(&[])
+    }
+
+    fn server_with(&self, flags: &[&str]) -> Program {
+        let (database, redis) = (self.postgres.url(), self.redis.url());
+        Program::start(SERVER, &[&["--database", &database, "--redis", &redis], flags].concat())
     }
 
     fn worker(&self, url: &str, name: &str, lease: Duration) -> WorkerProcess {
@@ -261,19 +266,22 @@ const LONG_LEASE: Duration = Duration::from_secs(120);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_whose_line_leads_to_another_server_now_keeps_its_runs_and_one_that_is_killed_does_not() {
     let rig = Rig::start().await;
-    let (one, two) = (rig.server(), rig.server());
+    // More than a loaded machine needs to come back. With the question to the other server it is half as much again,
+    // and the runs outlast that.
+    let grace = ["--disconnect-grace", "1500ms"];
+    let (one, two) = (rig.server_with(&grace), rig.server_with(&grace));
     let proxy = Proxy::to(one.address().port()).await;
     let moved = rig.worker(&format!("http://127.0.0.1:{}", proxy.port()), "moved", LONG_LEASE);
     let client = aiki::connect(ClientConfig::new(format!("http://{}", one.address()))).await.expect("a client");
     let mut runs = Vec::new();
     for number in 0..3 {
-        runs.push(rig.run(&client, Chain { number, tasks: 20, task_ms: 250 }).await);
+        runs.push(rig.run(&client, Chain { number, tasks: 30, task_ms: 250 }).await);
     }
     rig.attempted(&moved, 3).await;
     // It would take over whatever is taken back.
     let other = rig.worker(&format!("http://{}", one.address()), "other", LONG_LEASE);
     proxy.turn_to(two.address().port());
-    rig.attempted(&moved, 20).await;
+    rig.attempted(&moved, 45).await;
     let attempts = rig.ledgers.begun.attempts().expect("the ledger");
     let tasks: BTreeSet<_> = attempts.iter().map(|attempt| &attempt.task).collect();
     assert_eq!((rig.attempts_of(&other), attempts.len()), (0, tasks.len()), "nothing was taken from it");

@@ -44,6 +44,7 @@ pub(super) async fn keep(shared: &Shared) -> Infallible {
                 look(shared, &active).await;
             }
         }
+        let asked = Instant::now();
         let news = tokio::select! {
             biased;
             news = shared.server().await_news(&shared.name, LONG_POLL) => news,
@@ -65,6 +66,10 @@ pub(super) async fn keep(shared: &Shared) -> Infallible {
                 shared.server_reach.refused(&error);
                 // Told again, the server is known to listen.
                 (missed, told) = (true, None);
+                if asked.elapsed() > pause * 2 {
+                    // The line stood meanwhile: this is another break and no longer one.
+                    pause = FIRST_PAUSE;
+                }
                 sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
