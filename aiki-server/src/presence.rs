@@ -6,6 +6,7 @@
 //! and not they: then leases decide.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -40,8 +41,8 @@ pub(crate) type Question = (WorkerMark, oneshot::Sender<()>);
 struct Presence {
     /// Open questions for news.
     open: usize,
-    /// How often it came.
-    visits: u64,
+    /// The last time that it came, counted over all workers: no two visits have the same number.
+    visit: u64,
     broke: Option<Instant>,
 }
 
@@ -59,6 +60,7 @@ enum Judgement {
 pub(crate) struct Presences {
     grace: Duration,
     known: Mutex<HashMap<Key, Presence>>,
+    visits: AtomicU64,
     /// Leads to the servers that share the store.
     others: Option<mpsc::Sender<Question>>,
 }
@@ -66,7 +68,7 @@ pub(crate) struct Presences {
 impl Presences {
     /// For a store that nobody shares. Without a grace, leases alone decide.
     pub(crate) fn new(grace: Duration) -> Self {
-        Self { grace, known: Mutex::default(), others: None }
+        Self { grace, known: Mutex::default(), visits: AtomicU64::default(), others: None }
     }
 
     /// For a store that others use as well or not, and the questions to them.
@@ -80,15 +82,19 @@ impl Presences {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn next_visit(&self) -> u64 {
+        self.visits.fetch_add(1, Ordering::Relaxed)
+    }
+
     fn enter(&self, key: &Key) {
         let mut known = self.known();
         let presence = known.entry(key.clone()).or_default();
         presence.open += 1;
-        presence.visits += 1;
+        presence.visit = self.next_visit();
         presence.broke = None;
     }
 
-    /// Ends a question. When it was the last one and its connection broke, answers how often the worker had come.
+    /// Ends a question. When it was the last one and its connection broke, answers the worker's last visit.
     fn leave(&self, key: &Key, broke: bool) -> Option<u64> {
         let mut known = self.known();
         let presence = known.get_mut(key)?;
@@ -103,19 +109,19 @@ impl Presences {
         }
         let now = Instant::now();
         presence.broke = Some(now);
-        let visits = presence.visits;
+        let visit = presence.visit;
         let remembered = |at: Instant| now.duration_since(at) < self.grace.saturating_mul(REMEMBER);
         known.retain(|_, presence| presence.open > 0 || presence.broke.is_some_and(remembered));
         let gone = known.values().filter(|presence| presence.broke.is_some()).count();
-        (gone <= LIMIT).then_some(visits)
+        (gone <= LIMIT).then_some(visit)
     }
 
-    fn judge(&self, key: &Key, visits: u64) -> Judgement {
+    fn judge(&self, key: &Key, visit: u64) -> Judgement {
         let known = self.known();
-        let Some(Presence { open: 0, visits: now, broke: Some(broke) }) = known.get(key) else {
+        let Some(Presence { open: 0, visit: last, broke: Some(broke) }) = known.get(key) else {
             return Judgement::Back;
         };
-        if *now != visits {
+        if *last != visit {
             return Judgement::Back;
         }
         let near = |at: &Instant| at.max(broke).duration_since(*at.min(broke)) <= self.grace;
@@ -130,7 +136,7 @@ impl Presences {
     /// A worker is heard of by other means than its question for news.
     pub(crate) fn heard_of(&self, namespace: &Name, worker: &Name) {
         if let Some(presence) = self.known().get_mut(&(namespace.clone(), worker.clone())) {
-            presence.visits += 1;
+            presence.visit = self.next_visit();
         }
     }
 
@@ -145,7 +151,7 @@ impl Presences {
     pub(crate) fn is_elsewhere(&self, mark: WorkerMark) {
         let mut known = self.known();
         let meant = known.iter_mut().filter(|((namespace, name), _)| WorkerMark::of(namespace, name) == mark);
-        meant.for_each(|(_, presence)| presence.visits += 1);
+        meant.for_each(|(_, presence)| presence.visit = self.next_visit());
     }
 
     /// Asks the servers that share the store; answers whether they were asked.
@@ -181,25 +187,25 @@ impl Drop for Visit {
     fn drop(&mut self) {
         let Some(server) = self.server.upgrade() else { return };
         let broke = !self.answered && !server.is_ending();
-        let Some(visits) = server.presences.leave(&self.key, broke) else { return };
+        let Some(visit) = server.presences.leave(&self.key, broke) else { return };
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(look_after(Weak::clone(&self.server), self.key.clone(), visits));
+            runtime.spawn(look_after(Weak::clone(&self.server), self.key.clone(), visit));
         }
     }
 }
 
 /// Waits for the worker to come back, here or at another server; gives its runs to others when it does not.
-async fn look_after(server: Weak<Inner>, key: Key, visits: u64) {
+async fn look_after(server: Weak<Inner>, key: Key, visit: u64) {
     let Some(grace) = server.upgrade().map(|server| server.presences.grace) else { return };
     sleep(grace).await;
     let Some(here) = server.upgrade() else { return };
-    let (mut judgement, mut asked) = (here.presences.judge(&key, visits), true);
+    let (mut judgement, mut asked) = (here.presences.judge(&key, visit), true);
     if judgement == Judgement::Gone && here.presences.others.is_some() {
         asked = here.presences.ask_others(&key).await;
         drop(here);
         sleep(grace / 2).await;
         let Some(here) = server.upgrade() else { return };
-        judgement = here.presences.judge(&key, visits);
+        judgement = here.presences.judge(&key, visit);
     }
     let Some(server) = server.upgrade().filter(|server| !server.is_ending()) else { return };
     let worker = key.1.as_str();
@@ -263,6 +269,19 @@ mod tests {
         // Also when its next question was answered meanwhile.
         presences.leave(&key("back"), false);
         assert_eq!(presences.judge(&key("back"), back), Judgement::Back);
+    }
+
+    #[test]
+    fn one_that_came_asked_and_broke_again_gets_a_grace_of_its_own() {
+        let presences = Presences::new(GRACE);
+        presences.enter(&key("other"));
+        let first = broken(&presences, "w");
+        presences.enter(&key("w"));
+        // Answered, and the next question breaks.
+        presences.leave(&key("w"), false);
+        let second = broken(&presences, "w");
+        assert_eq!(presences.judge(&key("w"), first), Judgement::Back);
+        assert_eq!(presences.judge(&key("w"), second), Judgement::Gone);
     }
 
     #[test]

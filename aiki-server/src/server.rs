@@ -168,21 +168,26 @@ impl Server {
     pub async fn close(&self) {
         let daemons = self.inner.stop_daemons();
         let inner = Arc::clone(&self.inner);
-        let close = move || {
-            inner.lane.close();
-            inner.readers.close();
-        };
-        match &self.inner.lane {
-            LaneHandle::Inline(_) => close(),
-            LaneHandle::Thread(_) => {
-                if let Err(error) = tokio::task::spawn_blocking(close).await {
-                    tracing::error!(%error, "the server could not be closed");
-                }
+        let closing = tokio::spawn(async move {
+            // First those who would only learn that nobody answers them any more.
+            for daemon in daemons {
+                // Aborted: the error says just that.
+                let _ = daemon.await;
             }
-        }
-        for daemon in daemons {
-            // Aborted: the error says just that.
-            let _ = daemon.await;
+            let close = move |inner: Arc<Inner>| {
+                inner.lane.close();
+                inner.readers.close();
+            };
+            match &inner.lane {
+                LaneHandle::Inline(_) => {
+                    close(inner);
+                    Ok(())
+                }
+                LaneHandle::Thread(_) => tokio::task::spawn_blocking(move || close(inner)).await,
+            }
+        });
+        if let Err(error) | Ok(Err(error)) = closing.await {
+            tracing::error!(%error, "the server could not be closed");
         }
     }
 }

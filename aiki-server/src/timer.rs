@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use aiki_core::{Clock, Timestamp};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::lane::LaneHandle;
 use crate::measure;
@@ -114,12 +115,16 @@ impl Timer {
 
     /// Runs for as long as the server does.
     pub(crate) async fn run(self: Arc<Self>, clock: Arc<dyn Clock>, lane: LaneHandle) {
-        let mut pause = FIRST_PAUSE;
+        let (mut pause, mut looked) = (FIRST_PAUSE, Instant::now());
         loop {
             match self.look_every {
                 None => self.wait(&*clock).await,
+                // Also while timers of its own keep it busy.
                 Some(every) => {
-                    if tokio::time::timeout(every, self.wait(&*clock)).await.is_err() {
+                    // Either way something is due, or the store is looked into.
+                    let _ = tokio::time::timeout_at(looked + every, self.wait(&*clock)).await;
+                    if looked.elapsed() >= every {
+                        looked = Instant::now();
                         self.look_again();
                     }
                 }

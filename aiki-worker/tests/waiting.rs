@@ -5,7 +5,7 @@ mod common;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aiki_core::{Failure, Run, Task, TaskContext, Workflow, WorkflowVersion};
+use aiki_core::{Failure, RetryStrategy, Run, Task, TaskContext, Workflow, WorkflowVersion};
 use common::logs::Logs;
 use common::{House, start, until};
 use futures::StreamExt;
@@ -238,7 +238,7 @@ async fn waits_last_as_long_as_they_should_on_a_worker_whose_clock_is_wrong() {
                 if noted.lock().unwrap().len() < 2 { Err(Failure::new("Busy", "not yet")) } else { Ok(()) }
             }
         })
-        .retry(aiki_core::RetryStrategy::fixed(2, Duration::from_secs(30)));
+        .retry(RetryStrategy::fixed(2, Duration::from_secs(30)));
         let workflow = Workflow::new("waits").version("1.0.0", move |run: Run, (): ()| {
             let flaky = flaky.clone();
             async move {
@@ -258,5 +258,37 @@ async fn waits_last_as_long_as_they_should_on_a_worker_whose_clock_is_wrong() {
         let took = began.elapsed();
         assert!((Duration::from_secs(90)..Duration::from_secs(94)).contains(&took), "{took:?} {ahead:?} {behind:?}");
         assert!(worker.status().totals.claimed < 6, "it is not called over and over: {:?}", worker.status());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sleep_beside_a_body_goes_by_the_clock_of_the_server_too() {
+    let (none, second) = (Duration::ZERO, Duration::from_secs(1));
+    for (ahead, behind) in [(HOUR, none), (second * 3, none), (none, second * 3), (none, HOUR)] {
+        let house = House::new().await;
+        let long = Task::new("long", |_: TaskContext, (): ()| async move {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            Ok::<_, Failure>(())
+        });
+        let woken = Arc::new(Mutex::new(None));
+        let noted = woken.clone();
+        let workflow = Workflow::new("w").version("1.0.0", move |run: Run, (): ()| {
+            let (long, noted) = (long.clone(), noted.clone());
+            async move {
+                let began = Instant::now();
+                let sleep = async {
+                    run.sleep("short", Duration::from_millis(500)).await;
+                    noted.lock().unwrap().get_or_insert(began.elapsed());
+                };
+                Ok::<_, Failure>(futures::join!(long.start(&run, ()), sleep).0?)
+            }
+        });
+        let clock = Wrong { right: house.clock.clone(), ahead, behind };
+        let worker = house.worker("w").clock(Arc::new(clock)).build().unwrap();
+        worker.workflow_registry().add(&workflow);
+        start(&worker);
+        workflow.start(&house.client, ()).await.unwrap().wait().await.unwrap();
+        let slept = woken.lock().unwrap().unwrap().as_millis();
+        assert!((500..700).contains(&slept), "{slept} ms on a clock that is {ahead:?} ahead and {behind:?} behind");
     }
 }

@@ -158,9 +158,10 @@ mod tests {
     use aiki_core::{Clock, Name, OverlapPolicy, Payload, ScheduleSpec, Timestamp};
 
     use super::super::double::{Double, lane_with};
-    use super::super::{Lane, Planned};
+    use super::super::{Lane, LaneHandle, Planned};
     use crate::operation::{ActivateScheduleOp, FireSchedules};
     use crate::storage::StorageError;
+    use crate::timer::Timer;
     use crate::validate;
 
     #[derive(Default)]
@@ -208,6 +209,28 @@ mod tests {
                 return;
             }
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_its_own_timers_keep_busy_serves_the_schedules_of_others_too() {
+        let clock: Arc<dyn Clock> = Arc::new(aiki_runtime::VirtualClock::default());
+        let rows = Rows::default();
+        let own = Arc::clone(&rows);
+        let store = Double::new(move |runs| {
+            own.lock().unwrap().push(runs);
+            Ok(())
+        });
+        // The timer of this lane is that of the server that is gone: nobody runs it.
+        let mut lane = lane_with(store, Arc::clone(&clock));
+        every_second(&mut lane, 1);
+        let lane = LaneHandle::Inline(Arc::new(Mutex::new(Some(lane))));
+        let timer = Arc::new(Timer::new(Some(Duration::from_secs(1))));
+        tokio::spawn(Arc::clone(&timer).run(Arc::clone(&clock), lane));
+        for _ in 0..25 {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            timer.arm(clock.now());
+        }
+        assert!(rows.lock().unwrap().iter().sum::<usize>() >= 4, "{rows:?}");
     }
 
     #[test]

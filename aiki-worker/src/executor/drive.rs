@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use aiki_core::replay::{Close, Pass, PassStep};
+use aiki_core::{Clock, Timestamp, run::FailureCause};
 use aiki_core::{ErrorObject, ExecutionScope, Failure, Outcome, Report, RunId, ServerError, Transition, WorkflowKey};
-use aiki_core::{Timestamp, run::FailureCause};
 use tokio::task::coop;
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -113,7 +113,9 @@ impl Drive<'_> {
                         if self.foreign_wait(&mut waiting, stuck) {
                             continue;
                         }
-                        let Some(at) = waiting.deadline(until, stuck, executor) else { return Poll::Pending };
+                        let Some(at) = waiting.deadline(until, stuck, executor, &self.clock) else {
+                            return Poll::Pending;
+                        };
                         if alarm.as_ref().as_pin_ref().is_none_or(|alarm: Pin<&Sleep>| alarm.deadline() != at) {
                             alarm.set(Some(sleep_until(at)));
                         }
@@ -243,7 +245,13 @@ impl Waiting {
 
     /// When to look again; `None`: not before something happens. Stays the same while the pass waits
     /// for the same, so that the timer is not set anew at every poll.
-    fn deadline(&mut self, until: Option<Timestamp>, stuck: bool, executor: &ReplayExecutor) -> Option<Instant> {
+    fn deadline(
+        &mut self,
+        until: Option<Timestamp>,
+        stuck: bool,
+        executor: &ReplayExecutor,
+        clock: &PassClock,
+    ) -> Option<Instant> {
         let watched = stuck && !self.told;
         if let Some((for_until, for_stuck, at)) = self.armed
             && (for_until, for_stuck) == (until, watched)
@@ -251,7 +259,7 @@ impl Waiting {
             return Some(at);
         }
         let nap = |nap: Duration| if executor.clock.keeps_timers() { nap } else { nap.min(LONGEST_NAP) };
-        let due = until.map(|until| Instant::now() + nap(until.since(executor.clock.now())));
+        let due = until.map(|until| Instant::now() + nap(until.since(clock.now())));
         let warn = self.stuck_since.filter(|_| watched).map(|since| since + FOREIGN_WAIT);
         let at = match (due, warn) {
             (Some(due), Some(warn)) => due.min(warn),
