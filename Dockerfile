@@ -4,7 +4,8 @@
 #   docker run -v aiki:/var/lib/aiki aiki-server keys create --namespace shop --role admin
 #   docker run -v aiki:/var/lib/aiki -p 9090:9090 aiki-server
 #
-# BUILD_IMAGE needs cargo 1.95 and a C compiler, RUN_IMAGE a glibc that is not older than that of BUILD_IMAGE, and a shell.
+# BUILD_IMAGE needs cargo 1.95 and a C compiler, RUN_IMAGE a glibc that is not older than that of BUILD_IMAGE, a shell, and
+# /etc/ssl/certs/ca-certificates.crt or apt-get.
 ARG BUILD_IMAGE=rust:1.95-slim-bookworm
 ARG RUN_IMAGE=debian:bookworm-slim
 
@@ -18,6 +19,9 @@ RUN cargo build --locked ${CARGO_FLAGS} --profile ${PROFILE} -p aiki-server --bi
     && cp "target/$([ "${PROFILE}" = dev ] && echo debug || echo "${PROFILE}")/aiki-server" /aiki-server
 
 FROM ${RUN_IMAGE}
+# Whom https, rediss:// and sslmode=require trust. A base that has authorities already needs no network for this.
+RUN [ -s /etc/ssl/certs/ca-certificates.crt ] \
+    || { apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/*; }
 COPY --from=build /aiki-server /usr/local/bin/aiki-server
 # Only a number: the base needs no tools for users. 10001 owns what the program writes.
 COPY --from=build --chown=10001:10001 /src/docker/state/ /var/lib/aiki/

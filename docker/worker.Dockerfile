@@ -11,6 +11,9 @@ RUN cargo build --locked ${CARGO_FLAGS} --profile ${PROFILE} -p aiki --features 
     && cp "target/$([ "${PROFILE}" = dev ] && echo debug || echo "${PROFILE}")/examples/worker" /worker
 
 FROM ${RUN_IMAGE}
+# Whom https, rediss:// and sslmode=require trust. A base that has authorities already needs no network for this.
+RUN [ -s /etc/ssl/certs/ca-certificates.crt ] \
+    || { apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/*; }
 COPY --from=build /worker /usr/local/bin/worker
 USER 10001:10001
 STOPSIGNAL SIGTERM

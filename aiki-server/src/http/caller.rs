@@ -7,11 +7,11 @@ use axum::http::HeaderMap;
 /// What a caller may do. Each role may do what the ones before it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
-    /// Starts runs, reads them, sends events, cancels.
+    /// Starts runs, reads them, sends events, cancels, manages schedules.
     Client,
     /// Executes runs.
     Worker,
-    /// Operates: sets results, manages schedules and whatever else there is.
+    /// Operates: sets results of tasks, reads metrics.
     Admin,
 }
 
