@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// Why a connection was built again.
@@ -67,6 +68,8 @@ pub(crate) struct Counters {
     pub(crate) taken_over: AtomicU64,
     moments: Mutex<Moments>,
     eviction_policy: Mutex<Option<String>>,
+    /// A Redis that was away answers again.
+    answers: Notify,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -87,7 +90,18 @@ impl Counters {
             taken_over: AtomicU64::new(0),
             moments: Mutex::new(Moments { read: None, tick: Instant::now(), ping: None }),
             eviction_policy: Mutex::default(),
+            answers: Notify::new(),
         }
+    }
+
+    /// A Redis that was away answers again: whoever pauses before the next attempt need not.
+    pub(crate) fn tell_that_it_answers(&self) {
+        self.answers.notify_waiters();
+    }
+
+    /// Waits for the moment in which another connection is told so.
+    pub(crate) async fn answers(&self) {
+        self.answers.notified().await;
     }
 
     pub(crate) fn reconnect(&self, cause: ReconnectCause) {

@@ -12,7 +12,7 @@ use fred::types::config::{Blocking, TcpConfig};
 use fred::types::{Builder, ClusterHash, ConnectHandle, CustomCommand, Value};
 use socket2::TcpKeepalive;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::chance;
 use crate::classify::{Failure, Trouble};
@@ -179,7 +179,11 @@ impl Keeper {
         let (mut generation, mut failures, mut said) = (0, 0, None);
         while *self.given_up.borrow() != NO_MORE {
             let node = self.place.node();
-            let failure = match self.open(&node).await {
+            let opened = match self.open(&node).await {
+                Ok((client, task)) if failures > 0 => self.prove(client, task).await,
+                opened => opened,
+            };
+            let failure = match opened {
                 Ok((client, task)) => {
                     generation += 1;
                     if generation > 1 {
@@ -217,8 +221,38 @@ impl Keeper {
             self.publish.send_replace(Current { generation, client: Err(failure), node: None });
             let longest = self.timing.pause(failures);
             let pause = if slow { chance::around(longest) } else { chance::up_to(longest) };
-            let _ = timeout(pause, self.given_up.wait_for(|last| *last == NO_MORE)).await;
+            tokio::select! {
+                () = sleep(pause) => {}
+                _ = self.given_up.wait_for(|last| *last == NO_MORE) => {}
+                () = self.counters.answers(), if !slow => {}
+            }
         }
+    }
+
+    /// After a failure: that somebody accepts is no proof yet. When Redis answers, the others of this subscription need
+    /// not wait out their pauses.
+    async fn prove(&self, client: Client, mut task: ConnectHandle) -> Result<(Client, ConnectHandle), Failure> {
+        let mute = |how| Err(Failure::new(Trouble::Connection, format!("redis accepted the connection and {how}")));
+        let answer = tokio::select! {
+            answer = timeout(self.timing.command(), client.ping::<Value>(None)) => match answer {
+                Ok(answer) => answer.map_err(Failure::from),
+                Err(_) => mute("answered nothing"),
+            },
+            // Of a connection that is closed before the question a client hears nothing.
+            _ = &mut task => mute("hung up"),
+        };
+        let failure = match answer {
+            Ok(_) => {
+                self.counters.tell_that_it_answers();
+                return Ok((client, task));
+            }
+            Err(failure) => failure,
+        };
+        if !failure.ends_connection() {
+            return Ok((client, task));
+        }
+        task.abort();
+        Err(failure)
     }
 
     async fn open(&self, node: &Node) -> Result<(Client, ConnectHandle), Failure> {

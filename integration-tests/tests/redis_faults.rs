@@ -189,6 +189,22 @@ async fn a_port_that_hangs_up_at_once_is_not_pestered() {
     assert_eq!(collect(&*worker, 2).await.len(), 2);
 }
 
+#[tokio::test]
+async fn when_redis_is_back_the_first_connection_that_sees_it_tells_the_others() {
+    let server = RedisServer::start().await;
+    let proxy = Proxy::to(server.port()).await;
+    let bench = Bench::at(&proxy.url()).slow_lease();
+    let _worker = bench.subscribe("worker").await;
+    proxy.set(Mode::Cut);
+    // Until each of the three pauses for seconds.
+    sleep(Duration::from_secs(12)).await;
+    let before = proxy.accepted();
+    proxy.set(Mode::Pass);
+    until("the first is back", async || proxy.accepted() > before).await;
+    sleep(Duration::from_millis(700)).await;
+    assert!(proxy.accepted() - before >= 3, "{} are back", proxy.accepted() - before);
+}
+
 /// Connections that the server has.
 async fn clients(admin: &Client) -> usize {
     command::<String>(admin, "CLIENT LIST").await.lines().count()
