@@ -58,5 +58,5 @@ async fn each_break_of_a_line_that_stood_is_answered_at_once() {
 async fn a_line_that_does_not_stand_is_tried_less_and_less_often() {
     let pauses = pauses(Duration::ZERO).await;
     assert!(pauses.is_sorted() && pauses[0] <= Duration::from_millis(60), "{pauses:?}");
-    assert!(pauses.len() < 15, "{pauses:?}");
+    assert!(pauses.len() < 25, "{pauses:?}");
 }

@@ -20,7 +20,7 @@ const TELL_EVERY: Duration = Duration::from_secs(30);
 /// Pause after a failure; doubles up to [`LONGEST_PAUSE`]. Short, because this is how the server sees that a worker
 /// whose connection broke is still there.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 pub(super) async fn keep(shared: &Shared) -> Infallible {
     let mut control = shared.control.subscribe();
