@@ -1,12 +1,13 @@
-//! How soon a worker is back at a server whose line breaks again and again.
+//! Questions for news: how soon they are asked again, and what must not get lost between two.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod common;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aiki_core::server_client::ServerLayer;
+use aiki_core::server_client::{RunView, ServerLayer};
 use aiki_core::{Client, Failure, Name, Run, RunId, ServerClient, ServerError, Workflow};
 use async_trait::async_trait;
 use common::{House, start};
@@ -59,4 +60,54 @@ async fn a_line_that_does_not_stand_is_tried_less_and_less_often() {
     let pauses = pauses(Duration::ZERO).await;
     assert!(pauses.is_sorted() && pauses[0] <= Duration::from_millis(60), "{pauses:?}");
     assert!(pauses.len() < 25, "{pauses:?}");
+}
+
+/// Counts long polls.
+struct Counting {
+    inner: Arc<dyn ServerClient>,
+    news: Arc<AtomicUsize>,
+    ends: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl ServerLayer for Counting {
+    fn inner(&self) -> &Arc<dyn ServerClient> {
+        &self.inner
+    }
+
+    async fn await_news(&self, worker: &Name, timeout: Duration) -> Result<Vec<RunId>, ServerError> {
+        self.news.fetch_add(1, Ordering::SeqCst);
+        self.inner.await_news(worker, timeout).await
+    }
+
+    async fn await_run(&self, run: RunId, timeout: Duration) -> Result<RunView, ServerError> {
+        self.ends.fetch_add(1, Ordering::SeqCst);
+        self.inner.await_run(run, timeout).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_drains_is_asked_again_only_now_and_then() {
+    let house = House::new().await;
+    let (news, ends) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let counting = Counting { inner: house.client.server().clone(), news: news.clone(), ends: ends.clone() };
+    let client = Client::new(counting);
+    let worker = house.worker_for("w", client.clone()).build().unwrap();
+    let naps = Workflow::new("naps").version("1", |run: Run, (): ()| async move {
+        run.sleep("nap", Duration::from_secs(25)).await;
+        Ok::<_, Failure>(5)
+    });
+    worker.workflow_registry().add(&naps);
+    start(&worker);
+    let handle = naps.start(&client, ()).await.unwrap();
+    let waiting = tokio::spawn(async move { handle.wait().await });
+    sleep(Duration::from_secs(5)).await;
+    let before = (news.load(Ordering::SeqCst), ends.load(Ordering::SeqCst));
+    assert!(before.0 <= 2 && before.1 == 1, "{before:?}");
+    house.server.drain();
+    sleep(Duration::from_secs(10)).await;
+    let (news, ends) = (news.load(Ordering::SeqCst), ends.load(Ordering::SeqCst));
+    assert!((5..=15).contains(&news), "{news} questions for news in 10 s");
+    assert!((5..=55).contains(&ends), "{ends} questions for the end in 10 s");
+    assert_eq!(waiting.await.unwrap().unwrap(), 5, "the end is still told");
 }

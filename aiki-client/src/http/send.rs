@@ -74,7 +74,7 @@ pub(crate) async fn send(
 }
 
 /// From a half to the whole, so that clients do not come back all at once.
-fn jittered(pause: Duration) -> Duration {
+pub(super) fn jittered(pause: Duration) -> Duration {
     let half = pause / 2;
     let share = (SystemEntropy.next_u64() >> 40) as f64 / (1u64 << 24) as f64;
     half + half.mul_f64(share)

@@ -21,6 +21,8 @@ const TELL_EVERY: Duration = Duration::from_secs(30);
 /// whose connection broke is still there.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// A server that has no news and says so sooner is about to stop: it keeps no question.
+const KEPT: Duration = Duration::from_secs(1);
 
 pub(super) async fn keep(shared: &Shared) -> Infallible {
     let mut control = shared.control.subscribe();
@@ -56,6 +58,10 @@ pub(super) async fn keep(shared: &Shared) -> Infallible {
         match news {
             Ok(runs) => {
                 shared.server_reach.answered();
+                if runs.is_empty() && asked.elapsed() < KEPT {
+                    rest(&mut pause).await;
+                    continue;
+                }
                 pause = FIRST_PAUSE;
                 let active: Vec<_> = runs.into_iter().filter_map(|run| shared.active.get(run)).collect();
                 if !active.is_empty() {
@@ -70,11 +76,15 @@ pub(super) async fn keep(shared: &Shared) -> Infallible {
                     // The line stood meanwhile: this is another break and no longer one.
                     pause = FIRST_PAUSE;
                 }
-                sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                rest(&mut pause).await;
             }
         }
     }
+}
+
+async fn rest(pause: &mut Duration) {
+    sleep(*pause).await;
+    *pause = (*pause * 2).min(LONGEST_PAUSE);
 }
 
 /// Asks whether the claims still stand: what is gone ends at once. The others have signals, and so may
