@@ -156,7 +156,7 @@ impl Server {
     }
 
     /// Prepares for the end: who waits for the end of a run or for news is answered at once, with what
-    /// there is, and so is who asks to wait from now on. Everything else goes on. Twice is harmless.
+    /// there is, and who asks to wait from now on at once or very soon. Everything else goes on. Twice is harmless.
     pub fn drain(&self) {
         self.inner.draining.send_replace(true);
     }

@@ -1,15 +1,18 @@
-//! How soon a worker is back at a server whose line breaks again and again.
+//! Questions for news: how soon they are asked again, and what must not get lost between two.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod common;
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aiki_core::server_client::ServerLayer;
-use aiki_core::{Client, Failure, Name, Run, RunId, ServerClient, ServerError, Workflow};
+use aiki_core::server_client::{RunView, ServerLayer};
+use aiki_core::{
+    Client, Either, Event, Failure, Name, Run, RunId, ServerClient, ServerError, Task, TaskContext, Workflow, race,
+};
 use async_trait::async_trait;
-use common::{House, start};
+use common::{House, start, until};
 use tokio::time::{Instant, sleep};
 
 /// A question for news breaks after so long; answers when each was asked and when it broke.
@@ -58,5 +61,112 @@ async fn each_break_of_a_line_that_stood_is_answered_at_once() {
 async fn a_line_that_does_not_stand_is_tried_less_and_less_often() {
     let pauses = pauses(Duration::ZERO).await;
     assert!(pauses.is_sorted() && pauses[0] <= Duration::from_millis(60), "{pauses:?}");
-    assert!(pauses.len() < 15, "{pauses:?}");
+    assert!(pauses.len() < 25, "{pauses:?}");
+}
+
+/// Keeps news to itself once it has taken some.
+struct Keeping {
+    inner: Arc<dyn ServerClient>,
+    has_some: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl ServerLayer for Keeping {
+    fn inner(&self) -> &Arc<dyn ServerClient> {
+        &self.inner
+    }
+
+    async fn await_news(&self, worker: &Name, timeout: Duration) -> Result<Vec<RunId>, ServerError> {
+        let news = self.inner.await_news(worker, timeout).await?;
+        if !news.is_empty() && !self.has_some.swap(true, Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        Ok(news)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn news_that_were_on_their_way_when_a_question_was_given_up_are_looked_for() {
+    const STOP: Event<u32> = Event::new("stop");
+    let house = House::new().await;
+    let has_some = Arc::new(AtomicBool::new(false));
+    let keeping = Keeping { inner: house.client.server().clone(), has_some: has_some.clone() };
+    let worker = house.worker_for("w", Client::new(keeping)).build().unwrap();
+    let work = Task::new("work", |_: TaskContext, (): ()| async move {
+        sleep(Duration::from_secs(3_600)).await;
+        Ok::<_, Failure>(())
+    });
+    let works = Workflow::new("works")
+        .version("1", move |run: Run, (): ()| {
+            let work = work.clone();
+            async move {
+                Ok::<_, Failure>(match race(run.event(&STOP), work.start(&run, ())).await {
+                    Either::Left(reason) => reason,
+                    Either::Right(_) => 0,
+                })
+            }
+        })
+        .event(&STOP);
+    worker.workflow_registry().add(&works);
+    start(&worker);
+    let handle = works.start(&house.client, ()).await.unwrap();
+    until("it is at work", || worker.status().active.len() == 1).await;
+    sleep(Duration::from_secs(5)).await;
+    handle.send_event(&STOP, 7).await.unwrap();
+    until("the news is on its way", || has_some.load(Ordering::SeqCst)).await;
+    // The worker tells at once that it serves more: the question under way is given up.
+    worker.workflow_registry().add(Workflow::new("more").version("1", |_: Run, (): ()| async { Ok::<_, Failure>(()) }));
+    let changed = Instant::now();
+    assert_eq!(handle.wait().await.unwrap(), 7);
+    assert!(changed.elapsed() < Duration::from_secs(2), "{:?}", changed.elapsed());
+}
+
+/// Counts long polls.
+struct Counting {
+    inner: Arc<dyn ServerClient>,
+    news: Arc<AtomicUsize>,
+    ends: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl ServerLayer for Counting {
+    fn inner(&self) -> &Arc<dyn ServerClient> {
+        &self.inner
+    }
+
+    async fn await_news(&self, worker: &Name, timeout: Duration) -> Result<Vec<RunId>, ServerError> {
+        self.news.fetch_add(1, Ordering::SeqCst);
+        self.inner.await_news(worker, timeout).await
+    }
+
+    async fn await_run(&self, run: RunId, timeout: Duration) -> Result<RunView, ServerError> {
+        self.ends.fetch_add(1, Ordering::SeqCst);
+        self.inner.await_run(run, timeout).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_drains_is_asked_again_only_now_and_then() {
+    let house = House::new().await;
+    let (news, ends) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let counting = Counting { inner: house.client.server().clone(), news: news.clone(), ends: ends.clone() };
+    let client = Client::new(counting);
+    let worker = house.worker_for("w", client.clone()).build().unwrap();
+    let naps = Workflow::new("naps").version("1", |run: Run, (): ()| async move {
+        run.sleep("nap", Duration::from_secs(25)).await;
+        Ok::<_, Failure>(5)
+    });
+    worker.workflow_registry().add(&naps);
+    start(&worker);
+    let handle = naps.start(&client, ()).await.unwrap();
+    let waiting = tokio::spawn(async move { handle.wait().await });
+    sleep(Duration::from_secs(5)).await;
+    let before = (news.load(Ordering::SeqCst), ends.load(Ordering::SeqCst));
+    assert!(before.0 <= 2 && before.1 == 1, "{before:?}");
+    house.server.drain();
+    sleep(Duration::from_secs(10)).await;
+    let (news, ends) = (news.load(Ordering::SeqCst), ends.load(Ordering::SeqCst));
+    assert!((5..=15).contains(&news), "{news} questions for news in 10 s");
+    assert!((5..=55).contains(&ends), "{ends} questions for the end in 10 s");
+    assert_eq!(waiting.await.unwrap().unwrap(), 5, "the end is still told");
 }

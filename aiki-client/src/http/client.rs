@@ -11,17 +11,21 @@ use aiki_wire::envelope::Enveloped;
 use aiki_wire::native::{Call, Negotiate, VERSION};
 use reqwest::header::HeaderValue;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::batch::Batcher;
-use super::exchange::{Exchange, Failure, Request};
+use super::exchange::{Exchange, Request};
+use super::failure::Failure;
 use super::io::Io;
 use super::native;
-use super::send::{GaveUp, Repeat, send};
+use super::send::{GaveUp, Repeat, send, undecided};
 use super::session::{Dialect, Session};
 use super::waits::Waits;
 use crate::config::{ClientConfig, ConfigError};
 use crate::plain::{Claims, Plain};
+
+/// A procedure of the contract that a server refuses without a look at its store when it is asked without an input.
+const CONTRACT: &str = "workflowRun/getStateV1";
 
 type TraceSource = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
@@ -193,6 +197,29 @@ impl Shared {
         let call = Negotiate { versions: vec![VERSION] };
         match self.exchange(&call, Repeat::Safe, Duration::ZERO, None).await {
             Ok(answer) => self.session.agreed(&answer),
+            Err(GaveUp { failure: Failure::Missing, .. }) => self.confirm(&call).await,
+            Err(gave_up) => Err(gave_up.into_error(&self.exchange)),
+        }
+    }
+
+    /// What is there that does not know our procedures? A server of the plain contract knows those of the contract; a
+    /// proxy that misses its server knows none. Our own are asked for once more afterwards: a server may have come
+    /// back just then.
+    async fn confirm(&self, call: &Negotiate) -> Result<Dialect, ServerError> {
+        let asked = self.send::<IgnoredAny>(CONTRACT, "{}".into(), Repeat::Safe, Duration::ZERO, None).await;
+        match asked.map_err(|gave_up| gave_up.failure) {
+            Ok(_) | Err(Failure::Coded(..)) => {}
+            Err(Failure::Refused(error)) if !matches!(error, ServerError::Unauthorized(_)) => {}
+            Err(Failure::Missing) => {
+                return Err(ServerError::Unavailable(format!(
+                    "{} knows no procedure of an Aiki server: is the server up, and `url` its address?",
+                    self.exchange.base()
+                )));
+            }
+            Err(failure) => return Err(GaveUp { failure, lost_before: false }.into_error(&self.exchange)),
+        }
+        match self.exchange(call, Repeat::Safe, Duration::ZERO, None).await {
+            Ok(answer) => self.session.agreed(&answer),
             Err(GaveUp { failure: Failure::Missing, .. }) => {
                 tracing::info!(server = self.exchange.base(), "the server speaks the plain contract only");
                 self.session.note(Dialect::Plain);
@@ -229,11 +256,25 @@ impl Shared {
         wait: Duration,
         traceparent: Option<HeaderValue>,
     ) -> Result<C::Answer, GaveUp> {
-        let answer = self.exchange(call, repeat, wait, traceparent).await;
-        if matches!(&answer, Err(GaveUp { failure: Failure::Missing, .. })) {
-            self.session.forget();
+        let answer = self.exchange(call, repeat, wait, traceparent.clone()).await;
+        if !matches!(&answer, Err(GaveUp { failure: Failure::Missing, .. })) {
+            return answer;
         }
-        answer
+        // Somebody else answers, or an older server. What is agreed anew decides.
+        self.session.forget();
+        match self.dialect().await {
+            Ok(Dialect::Native { .. }) => self.exchange(call, repeat, wait, traceparent).await,
+            Ok(Dialect::Plain) => {
+                let reason = "it speaks the plain contract only from now on".into();
+                Err(GaveUp { failure: Failure::Unsent { reason, after: None }, lost_before: false })
+            }
+            Err(error) => Err(GaveUp::refused(undecided(error))),
+        }
+    }
+
+    /// What a caller is told who takes a refusal for the end.
+    pub(crate) fn judgement(&self, gave_up: GaveUp) -> ServerError {
+        gave_up.into_judgement(&self.exchange)
     }
 
     pub(crate) fn error(&self, gave_up: GaveUp) -> ServerError {
@@ -266,7 +307,7 @@ impl Shared {
         let answer = send(&self.exchange, &request, repeat, self.retry_for).await?;
         read(&answer.body).map_err(|error| {
             let text = format!("the answer to {procedure} cannot be read ({error}): is the server newer?");
-            GaveUp::refused(ServerError::Invalid(text))
+            GaveUp { failure: Failure::Foreign(text), lost_before: false }
         })
     }
 }

@@ -8,13 +8,11 @@ use std::time::Duration;
 
 use aiki_core::ServerError;
 use aiki_runtime::Outage;
-use aiki_wire::error::{ErrorCode, WireError};
-use aiki_wire::native::refused;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Certificate, Client, Response, StatusCode, Url, redirect};
-use serde::Deserialize;
 use tokio::time::Instant;
 
+use super::failure::{Failure, failure};
 use super::trust::mistrust;
 use crate::config::{ClientConfig, ConfigError};
 
@@ -22,8 +20,6 @@ use crate::config::{ClientConfig, ConfigError};
 const IDLE_CONNECTIONS: usize = 64;
 /// Shorter than servers usually keep theirs.
 const IDLE_FOR: Duration = Duration::from_secs(50);
-/// The longest text of an answer that is repeated in an error, in bytes.
-const QUOTE: usize = 300;
 
 /// A request as it is sent, as often as it takes.
 #[derive(Clone, Debug)]
@@ -38,22 +34,6 @@ pub(crate) struct Request {
     pub(crate) traceparent: Option<HeaderValue>,
 }
 
-/// Why there is no answer.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Failure {
-    /// The request did not reach the server, or the server did not look at it. `after`: when it wants to be asked
-    /// again.
-    Unsent { reason: String, after: Option<Duration> },
-    /// Whether the request was carried out is open.
-    Lost(String),
-    /// The server refused it.
-    Refused(ServerError),
-    /// The server refused it in the contract's terms.
-    Coded(ErrorCode, String),
-    /// The server does not know the procedure.
-    Missing,
-}
-
 /// Sends requests, each once.
 pub(crate) struct Exchange {
     client: Client,
@@ -61,11 +41,6 @@ pub(crate) struct Exchange {
     answer_limit: usize,
     sent: AtomicU64,
     outage: Mutex<Outage>,
-}
-
-#[derive(Deserialize)]
-struct ErrorEnvelope {
-    json: WireError,
 }
 
 impl Exchange {
@@ -140,7 +115,7 @@ impl Exchange {
         let body = self.read(response).await?;
         match status {
             StatusCode::OK if json => Ok(body),
-            _ => Err(self.failure(status, json, after.map(Duration::from_secs), &body)),
+            _ => Err(failure(&self.base, status, json, after.map(Duration::from_secs), &body)),
         }
     }
 
@@ -177,50 +152,15 @@ impl Exchange {
         loop {
             match response.chunk().await {
                 Ok(Some(chunk)) if body.len() + chunk.len() > self.answer_limit => {
-                    return Err(Failure::Refused(ServerError::Invalid(format!(
+                    return Err(Failure::Foreign(format!(
                         "the answer has more than {} bytes: ask for less, or raise `answerLimit`",
                         self.answer_limit
-                    ))));
+                    )));
                 }
                 Ok(Some(chunk)) => body.extend_from_slice(&chunk),
                 Ok(None) => return Ok(body),
                 Err(error) => return Err(Failure::Lost(causes(error))),
             }
-        }
-    }
-
-    fn failure(&self, status: StatusCode, json: bool, after: Option<Duration>, body: &[u8]) -> Failure {
-        let envelope = json.then(|| serde_json::from_slice::<ErrorEnvelope>(body).ok()).flatten();
-        let told = match &envelope {
-            Some(envelope) => envelope.json.message.clone(),
-            None => String::from_utf8_lossy(&body[..body.len().min(QUOTE)]).trim().to_owned(),
-        };
-        let said = format!("{} answered {status}: {told}", self.base);
-        match status {
-            StatusCode::UNAUTHORIZED => Failure::Refused(ServerError::Unauthorized(format!(
-                "{said}. Give a valid `apiKey` in the client's configuration; the server makes one"
-            ))),
-            StatusCode::FORBIDDEN => Failure::Refused(ServerError::Unauthorized(format!(
-                "{said}. Use an `apiKey` of the role that it names"
-            ))),
-            // The address is named by whoever tells it.
-            StatusCode::TOO_MANY_REQUESTS => Failure::Unsent { reason: format!("it answered {status}: {told}"), after },
-            StatusCode::REQUEST_TIMEOUT
-            | StatusCode::BAD_GATEWAY
-            | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT => Failure::Lost(format!("it answered {status}: {told}")),
-            StatusCode::NOT_FOUND if envelope.is_none() => Failure::Missing,
-            _ => match envelope {
-                Some(ErrorEnvelope { json: WireError { code, message, data: None, .. } })
-                    if let Some(code) = ErrorCode::parse(&code) =>
-                {
-                    Failure::Coded(code, message)
-                }
-                Some(envelope) => Failure::Refused(refused(envelope.json)),
-                None => Failure::Refused(ServerError::Invalid(format!(
-                    "{said}. Is `url` the address of an Aiki server, and nothing else in between?"
-                ))),
-            },
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! * `io`: a thread of its own for all sockets, so that requests go on while a handler blocks its runtime
 //! * `exchange`: one request and its answer
+//! * `failure`: what an answer says that is no good one, and who says it
 //! * `send`: trying again
 //! * `batch`: what queued during the last request travels together
 //! * `session`: which dialect the server speaks, and what it allows
@@ -12,6 +13,7 @@
 mod batch;
 mod client;
 mod exchange;
+mod failure;
 mod io;
 mod native;
 mod send;
@@ -21,5 +23,5 @@ mod trust;
 mod waits;
 
 pub use client::HttpClient;
-pub(crate) use exchange::Failure;
+pub(crate) use failure::Failure;
 pub(crate) use send::{GaveUp, Repeat};

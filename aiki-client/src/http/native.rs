@@ -12,7 +12,7 @@ use reqwest::header::HeaderValue;
 
 use super::batch::Batcher;
 use super::client::Shared;
-use super::exchange::Failure;
+use super::failure::Failure;
 use super::io::closed;
 use super::send::{GaveUp, Repeat};
 
@@ -33,7 +33,7 @@ pub(super) fn creates(shared: Weak<Shared>) -> Arc<Batcher<CreateRun, CreatedRun
         async move {
             let Some(shared) = shared else { return refuse_all(runs.len(), &closed()) };
             let runs = runs.into_iter().map(new_run).collect();
-            let answers = each(&shared, runs, None, |runs| CreateRuns { runs }).await;
+            let answers = each(&shared, runs, None, |runs| CreateRuns { runs }, Shared::error).await;
             answers.into_iter().map(|answer| answer.and_then(Outcome::into_result)).collect()
         }
     })
@@ -44,7 +44,7 @@ pub(super) fn reports(shared: Weak<Shared>) -> Arc<Batcher<Report, ReportReceipt
         let shared = shared.upgrade();
         async move {
             let Some(shared) = shared else { return refuse_all(reports.len(), &closed()) };
-            let answers = each(&shared, reports, None, |reports| Reports { reports }).await;
+            let answers = each(&shared, reports, None, |reports| Reports { reports }, Shared::judgement).await;
             answers.into_iter().map(|answer| answer.and_then(Outcome::into_result)).collect()
         }
     })
@@ -56,7 +56,7 @@ pub(super) fn events(shared: Weak<Shared>) -> Arc<Batcher<Sent, ()>> {
         async move {
             let Some(shared) = shared else { return refuse_all(events.len(), &closed()) };
             let (events, traceparent) = untraced(events);
-            let answers = each(&shared, events, traceparent, |events| SendEvents { events }).await;
+            let answers = each(&shared, events, traceparent, |events| SendEvents { events }, Shared::error).await;
             answers.into_iter().map(|answer| answer.and_then(Outcome::into_result)).collect()
         }
     })
@@ -95,6 +95,7 @@ async fn each<I, C, T>(
     items: Vec<I>,
     traceparent: Option<HeaderValue>,
     call: impl Fn(Vec<I>) -> C,
+    told: fn(&Shared, GaveUp) -> ServerError,
 ) -> Results<T>
 where
     I: Clone,
@@ -108,19 +109,22 @@ where
             let text = format!("{} answers for {count} items of {}", answers.len(), C::PROCEDURE);
             refuse_all(count, &ServerError::Internal(text))
         }
-        Err(GaveUp { failure: Failure::Refused(ServerError::Invalid(_)) | Failure::Coded(..), .. })
-            if let Some(items) = alone =>
-        {
+        Err(GaveUp {
+            failure: Failure::Refused(ServerError::Invalid(_)) | Failure::Coded(..) | Failure::Foreign(_),
+            ..
+        }) if let Some(items) = alone => {
             let mut results = Vec::with_capacity(count);
             for item in items {
-                let answer = shared.call_for(&call(vec![item]), Repeat::Safe, Duration::ZERO, None).await;
-                results.push(answer.and_then(|mut answers| match answers.len() {
-                    1 => Ok(answers.swap_remove(0)),
-                    _ => Err(ServerError::Internal(format!("no answer for an item of {}", C::PROCEDURE))),
-                }));
+                let answer = shared.try_call(&call(vec![item]), Repeat::Safe, Duration::ZERO, None).await;
+                results.push(answer.map_err(|gave_up| told(shared, gave_up)).and_then(
+                    |mut answers| match answers.len() {
+                        1 => Ok(answers.swap_remove(0)),
+                        _ => Err(ServerError::Internal(format!("no answer for an item of {}", C::PROCEDURE))),
+                    },
+                ));
             }
             results
         }
-        Err(gave_up) => refuse_all(count, &shared.error(gave_up)),
+        Err(gave_up) => refuse_all(count, &told(shared, gave_up)),
     }
 }

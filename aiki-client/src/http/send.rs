@@ -8,7 +8,8 @@ use aiki_wire::error::WireError;
 use aiki_wire::native::refused;
 use tokio::time::{Instant, sleep};
 
-use super::exchange::{Exchange, Failure, Request};
+use super::exchange::{Exchange, Request};
+use super::failure::Failure;
 
 /// The pause after the first failure; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -22,6 +23,8 @@ pub(crate) enum Repeat {
     Safe,
     /// It would be carried out twice.
     Unsafe,
+    /// Whoever asks has to know that the server was away.
+    Never,
 }
 
 /// A good answer.
@@ -55,7 +58,7 @@ pub(crate) async fn send(
             Err(failure) => failure,
         };
         let wait = match &failure {
-            Failure::Unsent { after, .. } => (*after).unwrap_or(pause).min(LONGEST_PAUSE),
+            Failure::Unsent { after, .. } if repeat != Repeat::Never => (*after).unwrap_or(pause).min(LONGEST_PAUSE),
             Failure::Lost(_) if repeat == Repeat::Safe => pause,
             _ => return Err(GaveUp { failure, lost_before }),
         };
@@ -71,10 +74,18 @@ pub(crate) async fn send(
 }
 
 /// From a half to the whole, so that clients do not come back all at once.
-fn jittered(pause: Duration) -> Duration {
+pub(super) fn jittered(pause: Duration) -> Duration {
     let half = pause / 2;
     let share = (SystemEntropy.next_u64() >> 40) as f64 / (1u64 << 24) as f64;
     half + half.mul_f64(share)
+}
+
+/// An error that says nothing about the request itself: the same request may do later.
+pub(crate) fn undecided(error: ServerError) -> ServerError {
+    match error {
+        error @ (ServerError::Unavailable(_) | ServerError::Unauthorized(_)) => error,
+        error => ServerError::Unavailable(error.to_string()),
+    }
 }
 
 impl GaveUp {
@@ -83,11 +94,19 @@ impl GaveUp {
         Self { failure: Failure::Refused(error), lost_before: false }
     }
 
+    /// What one is told who takes a refusal for the end: only the server's own word is one.
+    pub(crate) fn into_judgement(self, exchange: &Exchange) -> ServerError {
+        let judged = matches!(self.failure, Failure::Refused(_) | Failure::Coded(..));
+        let error = self.into_error(exchange);
+        if judged { error } else { undecided(error) }
+    }
+
     /// What the caller is told.
     pub(crate) fn into_error(self, exchange: &Exchange) -> ServerError {
         let base = exchange.base();
         match self.failure {
             Failure::Refused(error) => error,
+            Failure::Foreign(text) => ServerError::Invalid(text),
             Failure::Coded(code, message) => refused(WireError::new(code, message)),
             Failure::Unsent { reason, .. } => {
                 ServerError::Unavailable(format!("{base} cannot be reached ({reason}): is the server up?"))

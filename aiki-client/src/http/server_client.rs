@@ -31,7 +31,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::client::{HttpClient, create_size, event_size};
 use super::native::{Traced, keyed, new_run};
-use super::send::Repeat::{Safe, Unsafe};
+use super::send::Repeat::{Never, Safe, Unsafe};
+use super::send::undecided;
 use super::waits::Waits;
 
 fn unreadable(error: RunDataError) -> ServerError {
@@ -298,7 +299,8 @@ impl ServerClient for HttpClient {
     }
 
     async fn report(&self, report: Report) -> Result<ReportReceipt, ServerError> {
-        if let Some(plain) = self.plain().await? {
+        // Whatever keeps the server from being asked is no word on the report.
+        if let Some(plain) = self.plain().await.map_err(undecided)? {
             return plain.report(report).await;
         }
         let size = report_size(&report);
@@ -369,14 +371,14 @@ impl ServerClient for HttpClient {
         self.call(AnnounceWorker { worker: worker.clone(), serves }, Safe).await
     }
 
-    /// One long poll, of the server's longest wait at most. News are told once, so an answer that is lost is an
-    /// error: whoever asked has to look at all that it holds.
+    /// One long poll, of the server's longest wait at most. News are told once, and a server that begins anew has
+    /// none, so any failure is an error: whoever asked has to look at all that it holds.
     async fn await_news(&self, worker: &Name, timeout: Duration) -> Result<Vec<RunId>, ServerError> {
         if let Some(plain) = self.plain().await? {
             return plain.await_news(worker, timeout).await;
         }
         let timeout = timeout.min(self.max_wait().await?);
-        self.call_for(AwaitNews { worker: worker.clone(), timeout }, Unsafe, timeout).await
+        self.call_for(AwaitNews { worker: worker.clone(), timeout }, Never, timeout).await
     }
 
     async fn activate_schedule(&self, request: ActivateSchedule) -> Result<ScheduleRecord, ServerError> {

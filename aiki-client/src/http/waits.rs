@@ -8,11 +8,11 @@ use aiki_core::server_client::RunView;
 use aiki_core::{RunId, ServerError};
 use aiki_wire::native::AwaitRuns;
 use tokio::sync::oneshot;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::client::Shared;
 use super::io::closed;
-use super::send::Repeat;
+use super::send::{Repeat, jittered};
 
 /// Long polls under way at the same time.
 const POLLS: usize = 16;
@@ -26,6 +26,8 @@ const LIMIT: usize = 100_000;
 /// The pause after a failure; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The longest pause after an answer that came too soon to be one to a long poll: the server is about to stop.
+const LONGEST_REST: Duration = Duration::from_secs(1);
 
 type Answer = Result<RunView, ServerError>;
 
@@ -41,6 +43,14 @@ struct State {
 #[derive(Default)]
 pub(super) struct Waits {
     state: Mutex<State>,
+}
+
+/// What became of a long poll.
+enum Asked {
+    /// It was kept, or brought an end.
+    Kept,
+    /// Nothing has happened, and yet it was answered.
+    TooSoon,
 }
 
 /// Frees its place, also when the poll was given up.
@@ -136,12 +146,18 @@ impl Poll {
                 return;
             }
             match self.ask(&shared).await {
-                Ok(()) => pause = FIRST_PAUSE,
+                Ok(Asked::Kept) => pause = FIRST_PAUSE,
+                Ok(Asked::TooSoon) => {
+                    drop(shared);
+                    pause = pause.min(LONGEST_REST);
+                    sleep(jittered(pause)).await;
+                    pause *= 2;
+                }
                 Err(error) if error.is_transient() => {
                     // The server comes back, or the time of those who wait is over.
                     shared.waits.put_back(std::mem::take(&mut self.runs));
                     drop(shared);
-                    sleep(pause).await;
+                    sleep(jittered(pause)).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
                 Err(error) => {
@@ -153,10 +169,12 @@ impl Poll {
         }
     }
 
-    async fn ask(&mut self, shared: &Arc<Shared>) -> Result<(), ServerError> {
+    async fn ask(&mut self, shared: &Arc<Shared>) -> Result<Asked, ServerError> {
+        let began = Instant::now();
         let timeout = shared.waits.timeout(shared.max_wait().await?);
         let call = AwaitRuns { runs: self.runs.clone(), timeout };
         let answers = shared.call_for(&call, Repeat::Safe, timeout, None).await?;
+        let asked = self.runs.len();
         let mut left: HashSet<RunId> = std::mem::take(&mut self.runs).into_iter().collect();
         for told in answers {
             let view = told.view.into_result();
@@ -168,8 +186,9 @@ impl Poll {
                 shared.waits.tell(told.run, &view);
             }
         }
+        let too_soon = left.len() == asked && began.elapsed() < timeout / 2;
         shared.waits.put_back(left.into_iter().collect());
-        Ok(())
+        Ok(if too_soon { Asked::TooSoon } else { Asked::Kept })
     }
 }
 

@@ -90,6 +90,14 @@ impl Plain {
         }
     }
 
+    /// The same for whoever takes a refusal for the end.
+    fn judgement(&self, run: RunId, gave_up: GaveUp) -> ServerError {
+        match gave_up.failure {
+            Failure::Refused(_) | Failure::Coded(..) => self.error(run, gave_up),
+            _ => self.http.shared.judgement(gave_up),
+        }
+    }
+
     async fn fetch(&self, run: RunId) -> Result<WorkflowRunRecord, ServerError> {
         let found: FoundRun =
             self.about(run, "workflowRun/getByIdV1", &calls::Id { id: run.to_string() }, Repeat::Safe).await?;

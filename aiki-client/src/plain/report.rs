@@ -9,11 +9,12 @@ use aiki_core::run::state::FailureCause;
 use aiki_core::time::ceil_millis;
 use aiki_core::{Report, ReportReceipt, RunId, ServerError, TaskId, Transition};
 use aiki_wire::contract::run_answer::{CreatedRun, RunAfter};
+use aiki_wire::contract::run_record::FoundRun;
 use aiki_wire::contract::task_answer::TransitionedTask;
 use aiki_wire::error::ErrorCode;
 
 use super::Plain;
-use super::calls::{Create, MoveRun, MoveTask, Options, Parent, State, TaskState};
+use super::calls::{Create, Id, MoveRun, MoveTask, Options, Parent, State, TaskState};
 use super::held::{Held, Waiting};
 use super::record::events;
 use super::unsupported::{continuing, deadline};
@@ -59,11 +60,11 @@ impl Plain {
                     self.claims().end(run, report.epoch, report.seq, receipt.clone());
                     return Ok(receipt);
                 }
-                Err(GaveUp { failure: Failure::Unsent { reason, .. }, .. }) => {
+                Err(gave_up @ GaveUp { failure: Failure::Unsent { .. } | Failure::Missing, .. }) => {
                     self.claims().put(run, held);
-                    return Err(ServerError::Unavailable(reason));
+                    return Err(self.http.shared.judgement(gave_up));
                 }
-                Err(GaveUp { failure: Failure::Lost(reason), .. }) => {
+                Err(GaveUp { failure: Failure::Lost(reason) | Failure::Foreign(reason), .. }) => {
                     tracing::warn!(%run, reason, "it is open whether a step was written: the run is begun again");
                     return Err(ServerError::ClaimLost(run));
                 }
@@ -181,7 +182,9 @@ impl Plain {
     async fn suspension(&self, run: RunId, held: &Held) -> Result<State, GaveUp> {
         let waits_for_event = held.waiting.iter().any(|step| matches!(step, Waiting::Event { .. }));
         if waits_for_event {
-            let fresh = self.fetch(run).await.map_err(GaveUp::refused)?;
+            let call = Id { id: run.to_string() };
+            let found: Result<FoundRun, _> = self.post("workflowRun/getByIdV1", &call, Repeat::Safe).await;
+            let fresh = found.map_err(|gave_up| GaveUp::refused(self.judgement(run, gave_up)))?.run;
             if events(&fresh).len() > held.events {
                 // One has come meanwhile: the server would not wake the run for it.
                 return Ok(State::sleeping(AGAIN, 1));

@@ -2,6 +2,7 @@
 
 mod conformance;
 mod faults;
+mod fronts;
 mod plain;
 mod plain_conformance;
 mod plain_looking;

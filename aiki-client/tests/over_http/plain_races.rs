@@ -37,7 +37,8 @@ async fn moving(refusals: usize) -> (Served, HttpClient) {
     };
     let router = Router::new()
         .route("/api/workflowRun/getStateV1", post(state))
-        .route("/api/workflowRun/sendEventV1", post(send));
+        .route("/api/workflowRun/sendEventV1", post(send))
+        .fallback(async || (StatusCode::NOT_FOUND, "Not Found"));
     let served = Served::stub(router).await;
     let http = HttpClient::connect(config(served.address)).unwrap();
     (served, http)
@@ -72,7 +73,11 @@ fn shrinking() -> Router {
         let part: Vec<_> = runs.iter().skip(offset).take(limit).map(summary).collect();
         envelope(StatusCode::OK, &json!({"json": {"runs": part, "total": runs.len()}}))
     };
-    Router::new().route("/api/workflowRun/listV1", post(list))
+    let state = || async { envelope(StatusCode::OK, &json!({"json": {"state": {"status": "running"}}})) };
+    Router::new()
+        .route("/api/workflowRun/listV1", post(list))
+        .route("/api/workflowRun/getStateV1", post(state))
+        .fallback(async || (StatusCode::NOT_FOUND, "Not Found"))
 }
 
 #[tokio::test]

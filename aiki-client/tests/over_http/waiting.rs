@@ -81,6 +81,26 @@ async fn a_server_that_drains_answers_those_who_wait_and_those_who_come_later() 
 }
 
 #[tokio::test]
+async fn a_wait_for_an_end_asks_a_server_that_drains_only_now_and_then() {
+    let (server, served) = served().await;
+    let (http, near) = (client(&served), server.client());
+    let run = create(&near).await;
+    let waiting = {
+        let http = http.clone();
+        tokio::spawn(async move { http.await_run(run, LONG).await })
+    };
+    sleep(A_MOMENT).await;
+    server.drain();
+    let before = http.requests();
+    sleep(10 * A_MOMENT).await;
+    let asked = http.requests() - before;
+    assert!((1..=8).contains(&asked), "{asked} requests");
+    near.server().cancel_run(run, None).await.unwrap();
+    let ended = timeout(SOON, waiting).await.expect("the end is still told").unwrap().unwrap();
+    assert!(ended.state.is_terminal());
+}
+
+#[tokio::test]
 async fn of_two_who_wait_one_gets_the_run_and_the_other_the_next_one() {
     let (server, served) = served().await;
     let http = client(&served);

@@ -10,6 +10,10 @@ use super::LocalClient;
 use crate::record;
 use crate::storage::{LoadedRow, StoredRun};
 
+/// So long is waited at most for an end while the server drains: those who are in its program have no connection that
+/// would tell them to stop, and come again and again.
+const WHILE_DRAINING: Duration = Duration::from_millis(200);
+
 impl LocalClient {
     pub(crate) async fn load(&self, run: RunId) -> Result<StoredRun, ServerError> {
         let stored = self.server.readers.load(run).await?;
@@ -50,11 +54,13 @@ impl LocalClient {
             return Ok(now);
         }
         let closed = || ServerError::Unavailable("the server was closed".into());
+        let drains = self.server.is_ending();
+        let timeout = if drains { timeout.min(WHILE_DRAINING) } else { timeout };
         tokio::select! {
             biased;
             ended = watch.ended() => ended.ok_or_else(closed),
             () = self.server.closed() => Err(closed()),
-            () = self.server.draining() => Ok(view(self.load(run).await?)),
+            () = self.server.draining(), if !drains => Ok(view(self.load(run).await?)),
             () = tokio::time::sleep(timeout) => Ok(view(self.load(run).await?)),
         }
     }

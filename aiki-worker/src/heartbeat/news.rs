@@ -20,13 +20,16 @@ const TELL_EVERY: Duration = Duration::from_secs(30);
 /// Pause after a failure; doubles up to [`LONGEST_PAUSE`]. Short, because this is how the server sees that a worker
 /// whose connection broke is still there.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// A server that has no news and says so sooner is about to stop: it keeps no question.
+const KEPT: Duration = Duration::from_secs(1);
 
 pub(super) async fn keep(shared: &Shared) -> Infallible {
     let mut control = shared.control.subscribe();
     let mut pause = FIRST_PAUSE;
     let mut told: Option<(u64, Instant)> = None;
-    // News are told once: after an answer that was lost, and after a restart of the server, some may be missing.
+    // News are told once: after an answer that was lost or not waited for, and after a restart of the server, some may
+    // be missing.
     let mut missed = false;
     loop {
         let version = control.borrow_and_update().registry_version;
@@ -49,13 +52,20 @@ pub(super) async fn keep(shared: &Shared) -> Infallible {
             biased;
             news = shared.server().await_news(&shared.name, LONG_POLL) => news,
             changed = control.changed() => match changed {
-                Ok(()) => continue,
+                Ok(()) => {
+                    missed = true;
+                    continue;
+                }
                 Err(_) => std::future::pending().await,
             },
         };
         match news {
             Ok(runs) => {
                 shared.server_reach.answered();
+                if runs.is_empty() && asked.elapsed() < KEPT {
+                    rest(&mut pause).await;
+                    continue;
+                }
                 pause = FIRST_PAUSE;
                 let active: Vec<_> = runs.into_iter().filter_map(|run| shared.active.get(run)).collect();
                 if !active.is_empty() {
@@ -70,11 +80,15 @@ pub(super) async fn keep(shared: &Shared) -> Infallible {
                     // The line stood meanwhile: this is another break and no longer one.
                     pause = FIRST_PAUSE;
                 }
-                sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                rest(&mut pause).await;
             }
         }
     }
+}
+
+async fn rest(pause: &mut Duration) {
+    sleep(*pause).await;
+    *pause = (*pause * 2).min(LONGEST_PAUSE);
 }
 
 /// Asks whether the claims still stand: what is gone ends at once. The others have signals, and so may

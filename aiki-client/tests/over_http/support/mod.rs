@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "for tests")]
 
 pub mod abroad;
+pub mod front;
 pub mod proxy;
 
 use std::net::SocketAddr;
