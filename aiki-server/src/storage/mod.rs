@@ -15,6 +15,7 @@ pub(crate) mod sqlite;
 
 use aiki_core::listing::{RunFilter, WorkflowUse};
 use aiki_core::name::{Name, Source, WorkflowKey};
+use aiki_core::rank::Rank;
 use aiki_core::run::{RunHead, RunStatus};
 use aiki_core::{ReadyRun, RunId, Timestamp};
 
@@ -80,6 +81,23 @@ pub(crate) struct Slot {
 pub(crate) fn slot_key(head: &RunHead) -> Option<&str> {
     let counts = head.lease.is_some() || head.held_back;
     head.concurrency.as_ref().filter(|_| counts).map(|concurrency| concurrency.key.as_str())
+}
+
+/// What a run that was held back waits for, and where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Wait {
+    /// It needs a place among so many.
+    pub(crate) limit: u32,
+    /// The lowest goes first, and of two the one with the lower id.
+    pub(crate) rank: Rank,
+}
+
+/// The wait of a run for its concurrency key, while it was held back.
+pub(crate) fn wait(head: &RunHead) -> Option<Wait> {
+    let concurrency = head.concurrency.as_ref().filter(|_| head.held_back)?;
+    let first = Rank::from_u64(0);
+    let rank = head.announce.map_or(first, |announce| Rank::of_ready(announce.ready_since, head.priority));
+    Some(Wait { limit: concurrency.limit, rank })
 }
 
 /// What is asked when somebody wants ready runs.

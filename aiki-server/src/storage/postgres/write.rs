@@ -89,7 +89,7 @@ const READY: &str = "
 
 /// One statement, so that the runs and the fence are of the same moment.
 const SLOTS: &str = "
-    SELECT id, rank IS NULL AND status = 'queued', NULL::bigint FROM runs WHERE namespace = $1 AND slot_key = $2
+    SELECT id, wait_limit IS NOT NULL, NULL::bigint FROM runs WHERE namespace = $1 AND slot_key = $2
     UNION ALL SELECT NULL, NULL, version FROM slot_keys WHERE namespace = $1 AND key = $2";
 
 impl Reads for PostgresStorage {

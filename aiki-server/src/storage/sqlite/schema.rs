@@ -117,6 +117,22 @@ const MIGRATIONS: &[&str] = &[
         FROM schedules WHERE json_valid(head)
         ON CONFLICT DO UPDATE SET first_seen_at = min(first_seen_at, excluded.first_seen_at);
 ",
+    "
+    ALTER TABLE runs ADD COLUMN wait_limit INTEGER; -- set while the run waits for one of so many places of its key
+    ALTER TABLE runs ADD COLUMN wait_rank INTEGER;  -- its place among those that wait
+    -- A plain claim leaves a run queued: it has no rank and does not wait.
+    UPDATE runs SET
+        wait_limit = coalesce(CASE WHEN json_valid(head) THEN json_extract(head, '$.concurrency.limit') END, 0),
+        wait_rank = coalesce(CASE WHEN json_valid(head) THEN
+            10 * (json_extract(head, '$.announce.ready_since')
+                + CASE json_extract(head, '$.priority') WHEN 'high' THEN 0 WHEN 'low' THEN 120000 ELSE 60000 END)
+            + CASE json_extract(head, '$.priority') WHEN 'high' THEN 0 WHEN 'low' THEN 9 ELSE 4 END END, 0)
+        WHERE slot_key IS NOT NULL AND rank IS NULL AND status = 'queued'
+            AND coalesce(CASE WHEN json_valid(head) THEN json_extract(head, '$.lease') IS NULL END, true);
+    -- Those that hold a place are counted, those that wait are listed limit by limit.
+    DROP INDEX runs_slot;
+    CREATE INDEX runs_slot ON runs (namespace, slot_key, wait_limit, wait_rank, id) WHERE slot_key IS NOT NULL;
+",
 ];
 
 /// The latest schema.
