@@ -9,6 +9,7 @@ mod desk;
 mod double;
 mod follow_up;
 mod handle;
+mod places;
 mod queue;
 mod schedules;
 
@@ -29,6 +30,7 @@ use crate::storage::{ReferenceKey, Storage, StorageError};
 use desk::Memory;
 pub(crate) use desk::{Desk, DueRuns, Edit};
 pub(crate) use handle::LaneHandle;
+pub(crate) use places::holds_place;
 pub(crate) use schedules::DueSchedules;
 
 /// A history tail longer than this becomes a page of its own, in bytes.
@@ -279,12 +281,12 @@ mod tests {
     use super::*;
     use crate::operation::{Cancel, ClaimReadyRuns, Create, ReceiveEvent};
     use crate::storage::memory::MemoryStorage;
-    use aiki_core::Name;
     use aiki_core::name::WorkflowKey;
     #[cfg(feature = "http")]
     use aiki_core::run::head::ConcurrencyKey;
     use aiki_core::run::plan::EventMessage;
     use aiki_core::server_client::{ClaimReady, SendEvent};
+    use aiki_core::Name;
 
     fn create(reference: &str) -> Planned<Create> {
         Planned::new(double::create(reference))

@@ -5,19 +5,20 @@ use std::collections::HashMap;
 
 use aiki_core::listing::{RunFilter, WorkflowUse};
 use aiki_core::name::Source;
+use aiki_core::rank::Rank;
 use aiki_core::run::RunHead;
 use aiki_core::{Name, ReadyRun, RunId, ScheduleId, ScheduleRecord, Timestamp};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
 
-use super::columns::{Id, to_column, to_timestamp};
+use super::columns::{Id, to_column, to_number, to_timestamp};
 use super::commit::Batch;
 use super::link::{Link, Session};
 use super::read::PostgresReads;
 use super::schema::{KNOWN, LATEST};
 use crate::storage::{
     Holder, LoadedRow, QueuedPlace, Reads, ReadyQuery, ReferenceKey, RunQuery, RunWrite, ScheduleKey, ScheduleQuery,
-    ScheduleReads, ScheduleWrite, Slot, Storage, StorageError, StoredSchedule,
+    ScheduleReads, ScheduleWrite, Slots, Storage, StorageError, StoredSchedule, Wait,
 };
 
 /// The lane's connection.
@@ -87,10 +88,25 @@ const READY: &str = "
         ORDER BY rank, id LIMIT $6 FOR NO KEY UPDATE SKIP LOCKED
     ) AS r";
 
-/// One statement, so that the runs and the fence are of the same moment.
+/// One statement, so that the runs and the fence are of the same moment. The first row says how many hold a place, and
+/// the version of the fence. There are as many lines as the runs of a key differ in their limits.
 const SLOTS: &str = "
-    SELECT id, wait_limit IS NOT NULL, NULL::bigint FROM runs WHERE namespace = $1 AND slot_key = $2
-    UNION ALL SELECT NULL, NULL, version FROM slot_keys WHERE namespace = $1 AND key = $2";
+    WITH RECURSIVE lines (places) AS (
+        (SELECT wait_limit FROM runs WHERE namespace = $1 AND slot_key = $2 AND wait_limit > 0 AND $3::bigint > 0
+         ORDER BY wait_limit LIMIT 1)
+        UNION ALL
+        SELECT next.wait_limit FROM lines CROSS JOIN LATERAL (
+            SELECT wait_limit FROM runs WHERE namespace = $1 AND slot_key = $2 AND wait_limit > lines.places
+            ORDER BY wait_limit LIMIT 1
+        ) AS next
+    )
+    SELECT NULL::uuid, (SELECT count(*) FROM runs WHERE namespace = $1 AND slot_key = $2 AND wait_limit IS NULL),
+           (SELECT version FROM slot_keys WHERE namespace = $1 AND key = $2)
+    UNION ALL
+    SELECT r.id, r.wait_rank, lines.places FROM lines CROSS JOIN LATERAL (
+        SELECT id, wait_rank FROM runs WHERE namespace = $1 AND slot_key = $2 AND wait_limit = lines.places
+        ORDER BY wait_rank, id LIMIT $3::bigint
+    ) AS r";
 
 impl Reads for PostgresStorage {
     fn load(&mut self, ids: &[RunId]) -> Result<Vec<LoadedRow>, StorageError> {
@@ -268,18 +284,29 @@ impl Storage for PostgresStorage {
         Ok(found.into_iter().take(limit).map(|(_, id)| id).collect())
     }
 
-    fn slots(&mut self, namespace: &Name, key: &str) -> Result<Vec<Slot>, StorageError> {
+    fn slots(&mut self, namespace: &Name, key: &str, limit: usize) -> Result<Slots, StorageError> {
+        let limit = to_column(limit as u64);
         let rows = self.link().ask(async |session| {
             let select = session.prepare(SLOTS).await?;
-            session.client.query(&select, &[&namespace.as_str(), &key]).await
+            session.client.query(&select, &[&namespace.as_str(), &key, &limit]).await
         });
-        let (mut slots, mut fence) = (Vec::new(), 0);
+        let (mut slots, mut fence) = (Slots::default(), 0);
         for row in self.noted(rows)? {
+            let (number, third): (i64, Option<i64>) = (row.try_get(1)?, row.try_get(2)?);
             match row.try_get::<_, Option<Id>>(0)? {
-                Some(id) => slots.push(Slot { run: id.run(), held_back: row.try_get(1)? }),
-                None => fence = row.try_get(2)?,
+                Some(id) => {
+                    let limit = third.and_then(|limit| u32::try_from(limit).ok()).unwrap_or(u32::MAX);
+                    let wait = Wait { rank: Rank::from_u64(to_number(number)), run: id.run(), limit };
+                    slots.lines.entry(limit).or_default().push(wait);
+                }
+                None => {
+                    slots.holding = usize::try_from(number).unwrap_or(usize::MAX);
+                    fence = third.unwrap_or(0);
+                }
             }
         }
+        // The rows of a line come in its order, though nobody promises it.
+        slots.lines.values_mut().for_each(|line| line.sort_unstable());
         // The first count decides: what changed between two of them is a conflict.
         self.counted.entry((namespace.as_str().to_owned(), key.to_owned())).or_insert(fence);
         Ok(slots)
