@@ -275,13 +275,12 @@ impl<'a> Desk<'a> {
 
     /// The run that has this reference id.
     pub(crate) fn by_reference(&mut self, key: &ReferenceKey) -> Result<Option<RunId>, ServerError> {
-        if let Some(known) = self.references.get(key) {
-            return Ok(*known);
-        }
-        let mut found = self.storage.reads().by_reference(std::slice::from_ref(key))?;
+        let found = match self.references.get(key) {
+            Some(known) => *known,
+            None => self.storage.reads().by_reference(std::slice::from_ref(key))?.pop().flatten(),
+        };
         // The batch may have removed the run.
-        let is_there = |id: &RunId| self.runs.get(id).is_none_or(|open| !open.forgotten);
-        Ok(found.pop().flatten().filter(is_there))
+        Ok(found.filter(|id| self.runs.get(id).is_none_or(|open| !open.forgotten)))
     }
 
     /// Ready runs, the most urgent and then the oldest first.
