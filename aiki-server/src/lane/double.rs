@@ -101,7 +101,8 @@ pub(super) fn lane(storage: impl Storage) -> Lane {
 pub(super) fn lane_with(storage: impl Storage, clock: Arc<dyn Clock>) -> Lane {
     let (watchers, workers) = Default::default();
     let (timer, seekers) = (Arc::new(Timer::new(None)), Arc::default());
-    let effects = Effects { server: 0, announcer: None, seekers, timer, watchers, workers };
+    let doubt = Arc::default();
+    let effects = Effects { server: 0, announcer: None, doubt, seekers, timer, watchers, workers };
     let entropy = Arc::new(SeededEntropy::new(1));
     Lane::new(Box::new(storage), clock, entropy, Arc::new(effects)).unwrap()
 }

@@ -229,6 +229,9 @@ impl Lane {
             let began = Instant::now();
             let committed = self.storage.commit(&writes, &changed);
             measure::commit(began.elapsed(), committed.is_ok());
+            if let Err(StorageError::Unknown(_)) = committed {
+                self.effects.doubt.arise();
+            }
             committed.map_err(Setback::Store)?;
         }
         self.effects.timer.arm_schedules(schedules.earliest_due());
