@@ -238,6 +238,7 @@ impl ServerBuilder {
         let effects = Arc::new(Effects {
             server: SystemEntropy.next_u64(),
             announcer: self.publisher.is_some().then(Arc::default),
+            doubt: Arc::default(),
             seekers: Arc::default(),
             timer: Arc::new(Timer::new(shared.then_some(self.look_every))),
             watchers: Arc::default(),
@@ -331,6 +332,7 @@ impl ServerBuilder {
                 presences: Arc::clone(&inner.presences),
                 questions,
                 timer: Arc::clone(&effects.timer),
+                doubt: Arc::clone(&effects.doubt),
             };
             // From the first request on it hears of the others.
             let first = link.connect().await.map_err(ServerStartError::store)?;

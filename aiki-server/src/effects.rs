@@ -7,6 +7,7 @@ use aiki_core::run::{RunState, RunStatus};
 use aiki_core::{Name, RunId, Timestamp};
 
 use crate::announcer::Announcer;
+use crate::doubt::Doubt;
 use crate::measure;
 use crate::seekers::Seekers;
 use crate::storage::ready_run;
@@ -96,6 +97,8 @@ pub(crate) struct Effects {
     /// Names this server among those of a store.
     pub(crate) server: u64,
     pub(crate) announcer: Option<Arc<Announcer>>,
+    /// Commits of which nothing can be made known.
+    pub(crate) doubt: Arc<Doubt>,
     pub(crate) seekers: Arc<Seekers>,
     pub(crate) timer: Arc<Timer>,
     pub(crate) watchers: Arc<Watchers>,

@@ -32,6 +32,7 @@
 
 mod announcer;
 mod builder;
+mod doubt;
 mod effects;
 #[cfg(all(feature = "fail-points", feature = "sqlite"))]
 #[doc(hidden)]

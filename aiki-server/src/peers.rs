@@ -7,6 +7,7 @@ use aiki_core::{Clock, RunId};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
+use crate::doubt::Doubt;
 use crate::notice::{self, Notice};
 use crate::presence::{Presences, Question};
 use crate::readers::Readers;
@@ -39,6 +40,7 @@ pub(crate) struct Peers {
     /// Which workers the others are to be asked for.
     pub(crate) questions: mpsc::Receiver<Question>,
     pub(crate) timer: Arc<Timer>,
+    pub(crate) doubt: Arc<Doubt>,
 }
 
 impl Peers {
@@ -86,6 +88,8 @@ impl Peers {
                     }
                     said
                 }
+                // What follows from a commit was not done, as nobody knew whether it took effect.
+                () = self.doubt.arose() => self.look_again().await,
                 _ = exchange.tick() => {
                     exchanges = exchanges.wrapping_add(1);
                     self.exchange(&session, exchanges.is_multiple_of(TIDY_EVERY)).await
@@ -98,12 +102,16 @@ impl Peers {
     }
 
     async fn hear(&self, session: &PeerSession, notice: Notice) -> Result<(), StorageError> {
-        if notice.from == self.id {
+        let own = notice.from == self.id;
+        // It knows what it commits, except when it does not.
+        if own && !self.doubt.lasts() {
             return Ok(());
         }
-        notice.present.into_iter().for_each(|worker| self.presences.is_elsewhere(worker));
-        for worker in notice.sought.into_iter().filter(|worker| self.presences.is_here(*worker)) {
-            session.say(&notice::present(self.id, worker)).await?;
+        if !own {
+            notice.present.into_iter().for_each(|worker| self.presences.is_elsewhere(worker));
+            for worker in notice.sought.into_iter().filter(|worker| self.presences.is_here(*worker)) {
+                session.say(&notice::present(self.id, worker)).await?;
+            }
         }
         for (worker, run) in notice.news {
             self.workers.tell_marked(worker, run);

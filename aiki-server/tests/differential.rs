@@ -1,7 +1,8 @@
 //! All stores give the same answers to the same requests, whatever they are.
-#![cfg(all(feature = "sqlite", feature = "postgres"))]
+#![cfg(all(feature = "http", feature = "sqlite", feature = "postgres"))]
 #![allow(clippy::unwrap_used, reason = "for tests")]
 
+mod caller;
 mod support;
 
 use std::path::PathBuf;
@@ -29,27 +30,81 @@ use aiki_runtime::SeededEntropy;
 use aiki_server::Server;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
+use serde_json::json;
 use support::{ManualClock, SELDOM};
 
 /// A request; numbers pick among the runs and claims that there are.
 #[derive(Clone, Debug)]
 enum Ask {
     Create(Start),
-    Claim { worker: u8, runs: Vec<usize> },
-    ClaimReady { worker: u8, pool: bool, limit: usize },
-    Refresh { claims: Vec<usize> },
-    Release { claims: Vec<usize> },
-    Report { claim: usize, repeat: bool, behind: bool, steps: Vec<Step> },
-    Cancel { run: usize },
-    CancelMany { runs: Vec<usize> },
-    Send { run: usize, name: u8, reference: Option<u8> },
-    Command { run: usize, command: u8 },
-    SetTask { run: usize, task: u8, fail: bool },
-    Activate { seconds: u8, policy: u8, cron: bool, input: u8, reference: Option<u8>, existing: bool },
-    SetStatus { schedule: usize, status: u8 },
+    Claim {
+        worker: u8,
+        runs: Vec<usize>,
+    },
+    ClaimReady {
+        worker: u8,
+        pool: bool,
+        limit: usize,
+    },
+    /// As a worker of the plain contract, whose runs stay queued while it holds them.
+    ClaimPlainly {
+        pool: bool,
+        limit: usize,
+    },
+    Refresh {
+        claims: Vec<usize>,
+    },
+    Release {
+        claims: Vec<usize>,
+    },
+    Report {
+        claim: usize,
+        repeat: bool,
+        behind: bool,
+        steps: Vec<Step>,
+    },
+    Cancel {
+        run: usize,
+    },
+    CancelMany {
+        runs: Vec<usize>,
+    },
+    Send {
+        run: usize,
+        name: u8,
+        reference: Option<u8>,
+    },
+    Command {
+        run: usize,
+        command: u8,
+    },
+    SetTask {
+        run: usize,
+        task: u8,
+        fail: bool,
+    },
+    Activate {
+        seconds: u8,
+        policy: u8,
+        cron: bool,
+        input: u8,
+        reference: Option<u8>,
+        existing: bool,
+    },
+    SetStatus {
+        schedule: usize,
+        status: u8,
+    },
     List(Box<Look>),
-    Workflows { sort: u8, descending: bool, limit: usize, offset: usize },
-    Advance { millis: u32 },
+    Workflows {
+        sort: u8,
+        descending: bool,
+        limit: usize,
+        offset: usize,
+    },
+    Advance {
+        millis: u32,
+    },
     Restart,
 }
 
@@ -164,6 +219,7 @@ fn ask() -> impl Strategy<Value = Ask> {
         8 => (0..3u8, picks()).prop_map(|(worker, runs)| Ask::Claim { worker, runs }),
         2 => (0..3u8, any::<bool>(), 0..4usize)
             .prop_map(|(worker, pool, limit)| Ask::ClaimReady { worker, pool, limit }),
+        1 => (any::<bool>(), 1..4usize).prop_map(|(pool, limit)| Ask::ClaimPlainly { pool, limit }),
         1 => picks().prop_map(|claims| Ask::Refresh { claims }),
         1 => picks().prop_map(|claims| Ask::Release { claims }),
         20 => (0..4usize, prop::bool::weighted(0.1), prop::bool::weighted(0.2), prop::collection::vec(step(), 1..5))
@@ -190,6 +246,9 @@ fn ask() -> impl Strategy<Value = Ask> {
 
 /// Runs are forgotten so long after their end.
 const KEEP: Duration = Duration::from_secs(50);
+/// Plain claims lapse so long after they were made.
+const PLAIN_LEASE: Duration = Duration::from_secs(20);
+
 /// Where a server keeps its runs.
 enum Place {
     Memory,
@@ -215,7 +274,8 @@ impl Side {
     }
 
     async fn serve(place: &Place, clock: &Arc<ManualClock>, entropy: &Arc<SeededEntropy>) -> Server {
-        let builder = Server::builder().clock(clock.clone()).entropy(entropy.clone()).retention(KEEP);
+        let builder =
+            Server::builder().clock(clock.clone()).entropy(entropy.clone()).retention(KEEP).plain_lease(PLAIN_LEASE);
         let builder = match place {
             Place::Memory => builder.memory(),
             Place::Sqlite(path) => builder.sqlite(path),
@@ -280,6 +340,15 @@ impl Side {
                 let claims = answer.iter().map(|claimed| ClaimRef { run: claimed.record.id, epoch: claimed.epoch });
                 self.claims.extend(claims.map(|claim| (claim, 0)));
                 format!("{answer:?}")
+            }
+            Ask::ClaimPlainly { pool, limit } => {
+                let WorkflowKey { name, version, .. } = workflow();
+                let workflows = json!([{ "source": "user", "name": name.as_str(), "versionId": version.as_str() }]);
+                let mut asked = json!({ "workflows": workflows, "limit": limit });
+                if *pool {
+                    asked["pools"] = json!(["gpu"]);
+                }
+                caller::ok(&self.server.router(), "workflowRun/claimReadyV1", asked).await.to_string()
             }
             Ask::Refresh { claims } => {
                 let claims = self.pick_claims(claims);
@@ -628,5 +697,31 @@ proptest! {
             let schema = test_postgres::Schema::fresh().await;
             compare(asks, Place::Postgres(schema)).await
         })?;
+    }
+}
+
+/// A start that shares a limit with the others of its kind.
+fn shared(limit: u32) -> Ask {
+    let (input, priority, shared) = (1, 1, Some(limit));
+    let (reference, deadline) = (None, None);
+    let (existing, pool, second, delay) = (false, false, false, 0);
+    Ask::Create(Start { input, reference, existing, delay, priority, pool, second, deadline, shared })
+}
+
+#[tokio::test]
+async fn a_run_that_a_plain_worker_holds_takes_its_place_in_the_limit_whatever_the_store() {
+    let (folder, schema) = (tempfile::tempdir().unwrap(), test_postgres::Schema::fresh().await);
+    for place in [Place::Memory, Place::Sqlite(folder.path().join("aiki.db")), Place::Postgres(schema)] {
+        let mut side = Side::start(place, &Arc::default()).await;
+        for _ in 0..3 {
+            side.ask(&shared(1)).await;
+        }
+        let told = side.ask(&Ask::ClaimPlainly { pool: false, limit: 1 }).await;
+        assert!(told.contains(&side.runs[0].to_string()), "{told}");
+        for _ in 0..2 {
+            let claimed = side.ask(&Ask::ClaimReady { worker: 0, pool: false, limit: 3 }).await;
+            assert_eq!(claimed, "[]", "the only place is taken");
+        }
+        side.server.close().await;
     }
 }

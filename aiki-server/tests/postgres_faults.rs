@@ -291,6 +291,26 @@ async fn a_commit_whose_answer_is_lost_is_not_applied_twice() {
 }
 
 #[tokio::test]
+async fn who_waits_hears_of_a_commit_whose_answer_is_lost() {
+    let postgres = PostgresServer::start_with(&["fsync=off"]).await;
+    let proxy = Proxy::start(postgres.port()).await;
+    let direct = Schema::fresh_in(postgres.url());
+    let through = postgres.url().replace(&postgres.port().to_string(), &proxy.port.to_string());
+    let proxied = Schema { url: through, name: direct.name.clone() };
+    let server = on(&proxied).start().await.unwrap();
+    let client = server.client();
+    let run = create(&client).await;
+    let waiter = client.clone();
+    let waiting = tokio::spawn(async move { waiter.server().await_run(run, PATIENCE * 2).await });
+    sleep(Duration::from_millis(100)).await;
+    proxy.armed.store(true, Ordering::SeqCst);
+    let lost = client.server().cancel_run(run, None).await.unwrap_err();
+    assert!(matches!(&lost, ServerError::Unavailable(text) if text.contains("may have taken effect")), "{lost}");
+    let ended = timeout(PATIENCE, waiting).await.unwrap().unwrap().unwrap();
+    assert_eq!(ended.state.status(), RunStatus::Cancelled);
+}
+
+#[tokio::test]
 async fn a_wrong_password_is_said_in_one_line_without_the_secret() {
     let postgres = PostgresServer::start_with(&["fsync=off"]).await;
     postgres.require("right").await;

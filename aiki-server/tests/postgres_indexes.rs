@@ -6,9 +6,10 @@ mod support;
 
 use std::time::Duration;
 
-use aiki_conformance::server::{create_as, request};
+use aiki_conformance::server::{Pass, as_claimed, create_as, ready_request, request, try_claim};
 use aiki_core::Client;
 use aiki_core::listing::{RunFilter, WorkflowFilter};
+use aiki_core::run::head::ConcurrencyKey;
 use aiki_core::run::plan::CreateRun;
 use aiki_core::run::{ConflictPolicy, Reference, RunStatus};
 use support::on;
@@ -99,4 +100,52 @@ async fn a_list_of_a_rare_status_reads_no_other_runs_though_statistics_say_that_
     let read = used(&looking, "runs_pkey").await.1 - before;
     assert!(read < 1_000, "{read} rows were read in the order of their ids");
     assert!(in_time.is_ok(), "runs_status was used {} times", used(&looking, "runs_status").await.0);
+}
+
+#[tokio::test]
+async fn a_run_that_ends_reads_no_more_of_its_key_however_many_wait() {
+    let schema = Schema::fresh().await;
+    let server = on(&schema).start().await.unwrap();
+    let (client, looking) = (server.client(), schema.connect().await);
+    let mut runs = Vec::new();
+    for _ in 0..2 + 2 * RUNS {
+        let shared = Some(ConcurrencyKey { key: "tenant".into(), limit: 1 });
+        runs.push(create_as(&client, CreateRun { concurrency: shared, ..request("1") }).await);
+    }
+    let mut holder = as_claimed(try_claim(&client, "w", runs[0]).await);
+    for run in &runs[1..] {
+        try_claim(&client, "w", *run).await;
+    }
+    // So many more behind the others, as the database knows only in the second half.
+    let many = "
+        ALTER TABLE runs SET (autovacuum_enabled = off);
+        INSERT INTO runs (id, version, namespace, source, name, version_id, pool, status, pages, head, tail, slot_key,
+                          wait_limit, wait_rank)
+        SELECT (lpad(to_hex(n), 12, '0') || repeat('0', 20))::uuid, 1, namespace, source, name, version_id, pool,
+               status, 0, 'x', '', slot_key, wait_limit, wait_rank + 1000000000 + n
+        FROM (SELECT * FROM runs WHERE wait_limit IS NOT NULL LIMIT 1) AS one, generate_series(1, 20000) AS n";
+    looking.batch_execute(many).await.unwrap();
+    let read = async || -> i64 {
+        let select = "SELECT sum(idx_tup_read)::bigint + sum(idx_tup_fetch)::bigint FROM pg_stat_user_indexes
+                      WHERE schemaname = current_schema() AND relname = 'runs'";
+        looking.query_one(select, &[]).await.unwrap().get(0)
+    };
+    for half in 0..2 {
+        let (before, scans) = (read().await, used(&looking, "runs_slot").await.0);
+        for _ in 0..RUNS {
+            Pass::of(&client, holder).finish().await;
+            holder = client.server().claim_ready(ready_request("w", 1)).await.unwrap().remove(0);
+        }
+        let told = timeout(PATIENCE, async {
+            while used(&looking, "runs_slot").await.0 < scans + RUNS {
+                create(&client, "more").await;
+                sleep(Duration::from_millis(100)).await;
+            }
+        });
+        assert!(told.await.is_ok(), "runs_slot was used {} times", used(&looking, "runs_slot").await.0 - scans);
+        let read = read().await - before;
+        println!("half {half}: {read}");
+        assert!(read < 100 * RUNS, "{read} rows were read for {RUNS} ends");
+        looking.batch_execute("ANALYZE runs").await.unwrap();
+    }
 }

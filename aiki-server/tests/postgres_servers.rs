@@ -19,7 +19,8 @@ use aiki_core::run::{Reference, RunStatus};
 use aiki_core::schedule::ActivateSchedule;
 use aiki_core::server_client::{ClaimOutcome, WorkerServes};
 use aiki_core::{
-    Client, Name, OverlapPolicy, PublishReport, Publisher, ReadyRun, RunId, ScheduleId, ScheduleSpec, Transition,
+    Client, Name, OverlapPolicy, Priority, PublishReport, Publisher, ReadyRun, RunId, ScheduleId, ScheduleSpec,
+    Transition,
 };
 use aiki_server::{Server, ServerStartError};
 use async_trait::async_trait;
@@ -393,4 +394,35 @@ async fn an_address_that_cannot_be_used_is_refused_in_one_line_without_its_secre
     let error = Server::builder().postgres(missing).start().await.unwrap_err();
     assert!(matches!(error, ServerStartError::PostgresNoDatabase { .. }), "{error}");
     std::mem::forget(schema);
+}
+
+#[tokio::test]
+async fn runs_that_wait_in_an_older_database_keep_their_places() {
+    let schema = Schema::fresh().await;
+    let server = on(&schema).start().await.unwrap();
+    let client = server.client();
+    let mut runs = Vec::new();
+    for priority in [Priority::Normal, Priority::Low, Priority::Normal, Priority::High] {
+        let shared = Some(ConcurrencyKey { key: "tenant".into(), limit: 1 });
+        runs.push(create_as(&client, CreateRun { concurrency: shared, priority, ..request("1") }).await);
+    }
+    let mut holder = as_claimed(try_claim(&client, "w", runs[0]).await);
+    for run in &runs[1..] {
+        assert!(!matches!(try_claim(&client, "w", *run).await, ClaimOutcome::Granted(_)));
+    }
+    server.close().await;
+    let older = "
+        DROP INDEX runs_slot;
+        ALTER TABLE runs DROP COLUMN wait_limit, DROP COLUMN wait_rank;
+        CREATE INDEX runs_slot ON runs (namespace, slot_key) WHERE slot_key IS NOT NULL;
+        UPDATE aiki_schema SET version = 2";
+    schema.connect().await.batch_execute(older).await.unwrap();
+    let server = on(&schema).start().await.unwrap();
+    let client = server.client();
+    for next in [runs[3], runs[2], runs[1]] {
+        Pass::of(&client, holder).finish().await;
+        let claimed = client.server().claim_ready(ready_request("w", 9)).await.unwrap();
+        assert_eq!(claimed.iter().map(|claimed| claimed.record.id).collect::<Vec<_>>(), [next]);
+        holder = claimed.into_iter().next().unwrap();
+    }
 }

@@ -14,9 +14,10 @@ use super::TAIL_LIMIT;
 use super::aside::Aside;
 use super::cache::Cache;
 use super::follow_up::{Aftermath, Stood};
+use super::places::{Places, Standing};
 use super::schedules::{OpenSchedules, SchedulesAside};
 use crate::effects::{Before, Change};
-use crate::storage::{ReadyQuery, ReferenceKey, RunWrite, Slot, Storage, StorageError, StoredRun, slot_key};
+use crate::storage::{ReadyQuery, ReferenceKey, RunWrite, Storage, StorageError, StoredRun};
 
 /// A run on the desk.
 pub(super) struct OpenRun {
@@ -99,6 +100,7 @@ pub(crate) struct Desk<'a> {
     broken: Option<ServerError>,
     /// What the changes of the operation under way lead to.
     pub(super) aftermath: Aftermath,
+    pub(super) places: Places,
 }
 
 impl<'a> Desk<'a> {
@@ -132,6 +134,7 @@ impl<'a> Desk<'a> {
             entries: Vec::new(),
             broken: None,
             aftermath: Aftermath::default(),
+            places: Places::default(),
             schedules: OpenSchedules::default(),
         };
         desk.fetch(touched)?;
@@ -140,7 +143,7 @@ impl<'a> Desk<'a> {
 
     /// Brings runs to the desk that are not there yet. Ids without a run are left out, and so are runs
     /// that cannot be read; the last of these is answered.
-    fn fetch(&mut self, wanted: &mut Vec<RunId>) -> Result<Option<StorageError>, StorageError> {
+    pub(super) fn fetch(&mut self, wanted: &mut Vec<RunId>) -> Result<Option<StorageError>, StorageError> {
         wanted.retain(|id| match self.runs.entry(*id) {
             Place::Occupied(_) => false,
             Place::Vacant(slot) => match self.memory.cache.take(*id) {
@@ -221,7 +224,7 @@ impl<'a> Desk<'a> {
         self.open(namespace, id)?;
         let Some(open) = self.runs.get_mut(&id) else { return Err(ServerError::RunNotFound(id)) };
         let before = open.before.is_none().then(|| Before::of(&open.run.head));
-        let stood = Stood::of(&open.run.head);
+        let (stood, standing) = (Stood::of(&open.run.head), Standing::of(&open.run.head));
         let answer = match plan(&mut open.run.head, now, &mut entries) {
             Edit::Unchanged(answer) => answer,
             Edit::Changed(answer) => {
@@ -231,6 +234,7 @@ impl<'a> Desk<'a> {
                 }
                 let written = append(open, &entries);
                 stood.compare(&open.run.head, &mut self.aftermath);
+                self.places.note(&open.run.head, standing);
                 self.broken = self.broken.take().or(written.err());
                 answer
             }
@@ -265,29 +269,18 @@ impl<'a> Desk<'a> {
         Ok(())
     }
 
-    /// The runs that count for a concurrency key, as the requests before left them.
-    pub(crate) fn slots(&mut self, namespace: &Name, key: &str) -> Result<Vec<Slot>, ServerError> {
-        let mut slots = self.storage.slots(namespace, key)?;
-        slots.retain(|slot| !self.runs.contains_key(&slot.run));
-        let open = self.runs.values().map(|open| &open.run.head).filter(|head| head.namespace == *namespace);
-        let counting = open.filter(|head| slot_key(head) == Some(key));
-        slots.extend(counting.map(|head| Slot { run: head.id, held_back: head.held_back }));
-        Ok(slots)
-    }
-
     pub(super) fn give_up(&mut self, error: ServerError) {
         self.broken = self.broken.take().or(Some(error));
     }
 
     /// The run that has this reference id.
     pub(crate) fn by_reference(&mut self, key: &ReferenceKey) -> Result<Option<RunId>, ServerError> {
-        if let Some(known) = self.references.get(key) {
-            return Ok(*known);
-        }
-        let mut found = self.storage.reads().by_reference(std::slice::from_ref(key))?;
+        let found = match self.references.get(key) {
+            Some(known) => *known,
+            None => self.storage.reads().by_reference(std::slice::from_ref(key))?.pop().flatten(),
+        };
         // The batch may have removed the run.
-        let is_there = |id: &RunId| self.runs.get(id).is_none_or(|open| !open.forgotten);
-        Ok(found.pop().flatten().filter(is_there))
+        Ok(found.filter(|id| self.runs.get(id).is_none_or(|open| !open.forgotten)))
     }
 
     /// Ready runs, the most urgent and then the oldest first.

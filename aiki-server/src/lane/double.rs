@@ -1,6 +1,7 @@
 //! A store for tests of the lane that fails as it is told.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aiki_core::hash::input_hash;
 use aiki_core::name::WorkflowKey;
@@ -13,7 +14,7 @@ use super::Lane;
 use crate::effects::Effects;
 use crate::operation::Create;
 use crate::storage::memory::MemoryStorage;
-use crate::storage::{Reads, ReadyQuery, RunWrite, ScheduleWrite, Slot, Storage, StorageError};
+use crate::storage::{Reads, ReadyQuery, RunWrite, ScheduleWrite, Slots, Storage, StorageError};
 use crate::timer::Timer;
 
 type BeforeCommit = dyn FnMut(usize) -> Result<(), StorageError> + Send;
@@ -22,16 +23,45 @@ type BeforeCommit = dyn FnMut(usize) -> Result<(), StorageError> + Send;
 pub(super) struct Double {
     memory: MemoryStorage,
     before_commit: Box<BeforeCommit>,
+    cost: Arc<Cost>,
+    shared: bool,
+}
+
+/// What the questions of a lane cost.
+#[derive(Debug, Default)]
+pub(super) struct Cost {
+    /// Questions.
+    pub(super) calls: AtomicUsize,
+    /// Runs that were named in answers about concurrency keys.
+    pub(super) slots: AtomicUsize,
+}
+
+impl Cost {
+    /// Calls and slots since the last time.
+    pub(super) fn take(&self) -> (usize, usize) {
+        (self.calls.swap(0, Ordering::SeqCst), self.slots.swap(0, Ordering::SeqCst))
+    }
 }
 
 impl Double {
     pub(super) fn new(before_commit: impl FnMut(usize) -> Result<(), StorageError> + Send + 'static) -> Self {
-        Self { memory: MemoryStorage::default(), before_commit: Box::new(before_commit) }
+        let (memory, before_commit) = (MemoryStorage::default(), Box::new(before_commit));
+        Self { memory, before_commit, cost: Arc::default(), shared: false }
+    }
+
+    /// As if other servers wrote to it as well.
+    pub(super) fn shared(self) -> Self {
+        Self { shared: true, ..self }
+    }
+
+    pub(super) fn cost(&self) -> Arc<Cost> {
+        Arc::clone(&self.cost)
     }
 }
 
 impl Storage for Double {
     fn reads(&mut self) -> &mut dyn Reads {
+        self.cost.calls.fetch_add(1, Ordering::SeqCst);
         &mut self.memory
     }
 
@@ -48,11 +78,17 @@ impl Storage for Double {
     fn ready(&mut self, query: &ReadyQuery<'_>, limit: usize) -> Result<Vec<RunId>, StorageError> {
         self.memory.ready(query, limit)
     }
-    fn slots(&mut self, namespace: &Name, key: &str) -> Result<Vec<Slot>, StorageError> {
-        self.memory.slots(namespace, key)
+    fn slots(&mut self, namespace: &Name, key: &str, limit: usize) -> Result<Slots, StorageError> {
+        self.cost.calls.fetch_add(1, Ordering::SeqCst);
+        let slots = self.memory.slots(namespace, key, limit)?;
+        self.cost.slots.fetch_add(slots.lines.values().map(Vec::len).sum(), Ordering::SeqCst);
+        Ok(slots)
     }
     fn last_id(&mut self) -> Result<Option<RunId>, StorageError> {
         self.memory.last_id()
+    }
+    fn is_shared(&self) -> bool {
+        self.shared
     }
 }
 
@@ -65,7 +101,8 @@ pub(super) fn lane(storage: impl Storage) -> Lane {
 pub(super) fn lane_with(storage: impl Storage, clock: Arc<dyn Clock>) -> Lane {
     let (watchers, workers) = Default::default();
     let (timer, seekers) = (Arc::new(Timer::new(None)), Arc::default());
-    let effects = Effects { server: 0, announcer: None, seekers, timer, watchers, workers };
+    let doubt = Arc::default();
+    let effects = Effects { server: 0, announcer: None, doubt, seekers, timer, watchers, workers };
     let entropy = Arc::new(SeededEntropy::new(1));
     Lane::new(Box::new(storage), clock, entropy, Arc::new(effects)).unwrap()
 }

@@ -2,7 +2,8 @@
 //! cancelled with it, and a run that waits for its place in a concurrency limit gets it. All of it is
 //! committed together with the change.
 
-use aiki_core::rank::Rank;
+use std::collections::BTreeSet;
+
 use aiki_core::run::plan;
 use aiki_core::run::{RunHead, RunState};
 use aiki_core::{Name, RunId, ServerError, system};
@@ -15,7 +16,7 @@ use crate::operation::one_of_many;
 pub(super) struct Aftermath {
     ended: Vec<(Name, RunId)>,
     /// Concurrency keys of which a run was given back.
-    freed: Vec<(Name, String)>,
+    freed: BTreeSet<(Name, String)>,
 }
 
 /// What of a run decides what a change means for others.
@@ -41,7 +42,7 @@ impl Stood {
             aftermath.ended.push((head.namespace.clone(), head.id));
         }
         if let Some(concurrency) = head.concurrency.as_ref().filter(|_| self.occupied && head.lease.is_none()) {
-            aftermath.freed.push((head.namespace.clone(), concurrency.key.clone()));
+            aftermath.freed.insert((head.namespace.clone(), concurrency.key.clone()));
         }
     }
 }
@@ -55,7 +56,7 @@ impl Desk<'_> {
                 self.give_up(error);
             }
         }
-        while let Some((namespace, key)) = self.aftermath.freed.pop() {
+        while let Some((namespace, key)) = self.aftermath.freed.pop_first() {
             if let Err(error) = self.let_next_in(&namespace, &key) {
                 self.give_up(error);
             }
@@ -95,27 +96,18 @@ impl Desk<'_> {
     /// Makes the runs of a key that were held back ready again for which there is a place, in the order
     /// of ready runs.
     fn let_next_in(&mut self, namespace: &Name, key: &str) -> Result<(), ServerError> {
-        let slots = self.slots(namespace, key)?;
-        let mut holding = slots.iter().filter(|slot| !slot.held_back).count();
-        let mut waiting = Vec::new();
-        for slot in slots.iter().filter(|slot| slot.held_back) {
-            let Some(stored) = one_of_many(slot.run, self.run(namespace, slot.run))? else { continue };
-            let head = &stored.head;
-            let rank = head.announce.map(|announce| Rank::of_ready(announce.ready_since, head.priority));
-            let limit = head.concurrency.as_ref().map_or(1, |concurrency| concurrency.limit);
-            waiting.push((rank, slot.run, limit));
-        }
-        waiting.sort_unstable();
-        for (_, run, limit) in waiting {
-            // One with a lower limit does not keep those behind it from a place that it cannot take.
-            if holding >= limit as usize {
-                continue;
-            }
-            holding += 1;
-            self.edit(namespace, run, |head, now, _| {
+        let (mut given, mut last) = (self.given(namespace, key)?, None);
+        while let Some(wait) = self.next_waiting(namespace, key, last, given)? {
+            last = Some(wait);
+            let let_in = self.edit(namespace, wait.run, |head, now, _| {
+                // Another server may have cancelled it since the line was read.
+                if !head.held_back {
+                    return Edit::Unchanged(false);
+                }
                 plan::let_in(head, now);
-                Edit::Changed(())
-            })?;
+                Edit::Changed(true)
+            });
+            given += usize::from(one_of_many(wait.run, let_in)?.unwrap_or(false));
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ mod desk;
 mod double;
 mod follow_up;
 mod handle;
+mod places;
 mod queue;
 mod schedules;
 
@@ -29,6 +30,7 @@ use crate::storage::{ReferenceKey, Storage, StorageError};
 use desk::Memory;
 pub(crate) use desk::{Desk, DueRuns, Edit};
 pub(crate) use handle::LaneHandle;
+pub(crate) use places::holds_place;
 pub(crate) use schedules::DueSchedules;
 
 /// A history tail longer than this becomes a page of its own, in bytes.
@@ -227,6 +229,9 @@ impl Lane {
             let began = Instant::now();
             let committed = self.storage.commit(&writes, &changed);
             measure::commit(began.elapsed(), committed.is_ok());
+            if let Err(StorageError::Unknown(_)) = committed {
+                self.effects.doubt.arise();
+            }
             committed.map_err(Setback::Store)?;
         }
         self.effects.timer.arm_schedules(schedules.earliest_due());
@@ -277,14 +282,14 @@ impl From<Setback> for ServerError {
 mod tests {
     use super::double::{Double, lane};
     use super::*;
-    use crate::operation::{Cancel, ClaimReadyRuns, Create, ReceiveEvent};
+    use crate::operation::{Cancel, ClaimReadyRuns, Create, ReceiveEvent, Retire};
     use crate::storage::memory::MemoryStorage;
-    use aiki_core::Name;
     use aiki_core::name::WorkflowKey;
     #[cfg(feature = "http")]
     use aiki_core::run::head::ConcurrencyKey;
     use aiki_core::run::plan::EventMessage;
     use aiki_core::server_client::{ClaimReady, SendEvent};
+    use aiki_core::{Name, Timestamp};
 
     fn create(reference: &str) -> Planned<Create> {
         Planned::new(double::create(reference))
@@ -337,6 +342,22 @@ mod tests {
         });
         lane.work(&mut [&mut waits, &mut free, &mut told]);
         assert_eq!(told.into_answer(), Ok(vec![free.into_answer().unwrap().id]));
+    }
+
+    #[test]
+    fn a_reference_id_is_free_behind_the_run_that_goes_in_the_same_batch_also_on_a_shared_store() {
+        let mut lane = lane(Double::new(|_| Ok(())).shared());
+        let mut first = create("a");
+        lane.work(&mut [&mut first]);
+        let run = first.into_answer().unwrap().id;
+        let cancel = Cancel { namespace: Name::new("n"), run, explanation: None };
+        lane.work(&mut [&mut Planned::new(cancel)]);
+        let retire = Retire { runs: vec![(Name::new("n"), run)], until: Timestamp::MAX };
+        let (mut retired, mut again) = (Planned::new(retire), create("a"));
+        lane.work(&mut [&mut retired, &mut again]);
+        assert_eq!(retired.into_answer(), Ok(1));
+        let again = again.into_answer().unwrap();
+        assert!(again.id != run && !again.existed, "{again:?}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use aiki_core::server_client::ClaimRuns;
 use aiki_core::{Name, RunId, ServerError};
 
 use super::{Operation, one_of_many};
-use crate::lane::{Desk, Edit};
+use crate::lane::{Desk, Edit, holds_place};
 use crate::storage::StoredRun;
 
 /// The answer for one run. The record is folded outside of the lane.
@@ -61,8 +61,8 @@ pub(super) fn is_held_back(desk: &mut Desk<'_>, namespace: &Name, run: RunId) ->
         return Ok(true);
     }
     let (key, limit) = (concurrency.key.clone(), concurrency.limit);
-    let holding = desk.slots(namespace, &key)?.iter().filter(|slot| !slot.held_back && slot.run != run).count();
-    if holding < limit as usize {
+    let own = usize::from(holds_place(head));
+    if desk.holding(namespace, &key)?.saturating_sub(own) < limit as usize {
         return Ok(false);
     }
     desk.edit(namespace, run, |head, _, _| {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use aiki_core::{Name, RunId, Timestamp};
 
 use super::memory::MemoryStorage;
-use super::{Reads, ReadyQuery, RunWrite, ScheduleWrite, Slot, Storage, StorageError};
+use super::{Reads, ReadyQuery, RunWrite, ScheduleWrite, Slots, Storage, StorageError};
 
 /// Runs in memory, lent to one server at a time. Clones are one memory.
 #[derive(Clone, Debug)]
@@ -79,8 +79,8 @@ impl Storage for Lent {
         self.memory.ready(query, limit)
     }
 
-    fn slots(&mut self, namespace: &Name, key: &str) -> Result<Vec<Slot>, StorageError> {
-        self.memory.slots(namespace, key)
+    fn slots(&mut self, namespace: &Name, key: &str, limit: usize) -> Result<Slots, StorageError> {
+        self.memory.slots(namespace, key, limit)
     }
 
     fn last_id(&mut self) -> Result<Option<RunId>, StorageError> {

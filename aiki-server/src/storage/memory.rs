@@ -13,13 +13,43 @@ use aiki_core::run::RunHead;
 use aiki_core::{ReadyRun, RunId, Timestamp};
 
 use super::{
-    LoadedRow, QueuedPlace, Reads, ReadyQuery, ReferenceKey, RunQuery, RunWrite, ScheduleReads, ScheduleWrite, Slot,
-    Storage, StorageError, StoredRun, ready_run, slot_key, workflow_changes,
+    LoadedRow, QueuedPlace, Reads, ReadyQuery, ReferenceKey, RunQuery, RunWrite, ScheduleReads, ScheduleWrite, Slots,
+    Storage, StorageError, StoredRun, Wait, ready_run, slot_key, wait, workflow_changes,
 };
 use schedules::MemorySchedules;
 use workflows::MemoryWorkflows;
 
 type ReadyKey = (Name, WorkflowKey, Option<Name>);
+
+/// The runs that count for a concurrency key.
+#[derive(Debug, Default)]
+struct Counting {
+    holding: BTreeSet<RunId>,
+    lines: BTreeMap<u32, BTreeSet<Wait>>,
+}
+
+impl Counting {
+    fn insert(&mut self, head: &RunHead) {
+        match wait(head) {
+            Some(wait) => self.lines.entry(wait.limit).or_default().insert(wait),
+            None => self.holding.insert(head.id),
+        };
+    }
+
+    /// Answers whether nobody counts any more.
+    fn remove(&mut self, head: &RunHead) -> bool {
+        self.holding.remove(&head.id);
+        if let Some(wait) = wait(head)
+            && let Some(line) = self.lines.get_mut(&wait.limit)
+        {
+            line.remove(&wait);
+            if line.is_empty() {
+                self.lines.remove(&wait.limit);
+            }
+        }
+        self.holding.is_empty() && self.lines.is_empty()
+    }
+}
 
 #[derive(Debug, Default)]
 pub(crate) struct MemoryStorage {
@@ -30,7 +60,7 @@ pub(crate) struct MemoryStorage {
     ready: HashMap<ReadyKey, BTreeSet<(Rank, RunId)>>,
     children: HashMap<RunId, BTreeSet<RunId>>,
     marks: BTreeSet<(RunId, String)>,
-    slots: HashMap<(Name, String), BTreeSet<RunId>>,
+    slots: HashMap<(Name, String), Counting>,
     ended: BTreeSet<(Timestamp, RunId)>,
     workflows: MemoryWorkflows,
     schedules: MemorySchedules,
@@ -45,7 +75,7 @@ impl MemoryStorage {
             self.children.entry(parent).or_default().insert(head.id);
         }
         if let Some(key) = slot_key(head) {
-            self.slots.entry((head.namespace.clone(), key.to_owned())).or_default().insert(head.id);
+            self.slots.entry((head.namespace.clone(), key.to_owned())).or_default().insert(head);
         }
         if let Some(rank) = head.rank() {
             self.ready.entry(ready_key(head)).or_default().insert((rank, head.id));
@@ -59,11 +89,8 @@ impl MemoryStorage {
         }
         if let Some(key) = slot_key(head) {
             let key = (head.namespace.clone(), key.to_owned());
-            if let Some(runs) = self.slots.get_mut(&key) {
-                runs.remove(&head.id);
-                if runs.is_empty() {
-                    self.slots.remove(&key);
-                }
+            if self.slots.get_mut(&key).is_some_and(|counting| counting.remove(head)) {
+                self.slots.remove(&key);
             }
         }
         if let Some(due) = head.due_at() {
@@ -290,10 +317,11 @@ impl Storage for MemoryStorage {
         Ok(found.into_iter().take(limit).map(|(_, id)| id).collect())
     }
 
-    fn slots(&mut self, namespace: &Name, key: &str) -> Result<Vec<Slot>, StorageError> {
-        let runs = self.slots.get(&(namespace.clone(), key.to_owned())).into_iter().flatten();
-        let slot = |run: &RunId| Some(Slot { run: *run, held_back: self.runs.get(run)?.head.held_back });
-        Ok(runs.filter_map(slot).collect())
+    fn slots(&mut self, namespace: &Name, key: &str, limit: usize) -> Result<Slots, StorageError> {
+        let Some(counting) = self.slots.get(&(namespace.clone(), key.to_owned())) else { return Ok(Slots::default()) };
+        let lines = counting.lines.iter().filter(|_| limit > 0);
+        let lines = lines.map(|(places, line)| (*places, line.iter().take(limit).copied().collect())).collect();
+        Ok(Slots { holding: counting.holding.len(), lines })
     }
 
     fn last_id(&mut self) -> Result<Option<RunId>, StorageError> {

@@ -13,8 +13,11 @@ mod schedule;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
 
+use std::collections::BTreeMap;
+
 use aiki_core::listing::{RunFilter, WorkflowUse};
 use aiki_core::name::{Name, Source, WorkflowKey};
+use aiki_core::rank::Rank;
 use aiki_core::run::{RunHead, RunStatus};
 use aiki_core::{ReadyRun, RunId, Timestamp};
 
@@ -69,17 +72,36 @@ pub(crate) struct RunWrite<'a> {
     pub(crate) forget: bool,
 }
 
-/// A run that counts for a concurrency key: it is worked on, or was held back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Slot {
-    pub(crate) run: RunId,
-    pub(crate) held_back: bool,
+/// The runs that count for a concurrency key: those that are worked on, and those that were held back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Slots {
+    /// How many are worked on.
+    pub(crate) holding: usize,
+    /// The first of those that were held back, in a line of each limit, each in order.
+    pub(crate) lines: BTreeMap<u32, Vec<Wait>>,
 }
 
 /// The concurrency key under which a run has to be found.
 pub(crate) fn slot_key(head: &RunHead) -> Option<&str> {
     let counts = head.lease.is_some() || head.held_back;
     head.concurrency.as_ref().filter(|_| counts).map(|concurrency| concurrency.key.as_str())
+}
+
+/// A run that was held back. The lowest rank goes first, and of two the run with the lower id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Wait {
+    pub(crate) rank: Rank,
+    pub(crate) run: RunId,
+    /// It needs one of so many places.
+    pub(crate) limit: u32,
+}
+
+/// The wait of a run for its concurrency key, while it was held back.
+pub(crate) fn wait(head: &RunHead) -> Option<Wait> {
+    let concurrency = head.concurrency.as_ref().filter(|_| head.held_back)?;
+    let first = Rank::from_u64(0);
+    let rank = head.announce.map_or(first, |announce| Rank::of_ready(announce.ready_since, head.priority));
+    Some(Wait { rank, run: head.id, limit: concurrency.limit })
 }
 
 /// What is asked when somebody wants ready runs.
@@ -185,8 +207,8 @@ pub(crate) trait Storage: Send + 'static {
     /// Ready runs, lowest rank first and then by id, at most `limit`.
     fn ready(&mut self, query: &ReadyQuery<'_>, limit: usize) -> Result<Vec<RunId>, StorageError>;
 
-    /// The runs that count for a concurrency key.
-    fn slots(&mut self, namespace: &Name, key: &str) -> Result<Vec<Slot>, StorageError>;
+    /// The runs that count for a concurrency key, at most `limit` of each line.
+    fn slots(&mut self, namespace: &Name, key: &str, limit: usize) -> Result<Slots, StorageError>;
 
     /// The highest id of a run.
     fn last_id(&mut self) -> Result<Option<RunId>, StorageError>;

@@ -13,7 +13,7 @@ use super::columns::{Id, to_column, to_page};
 use super::link::Session;
 use super::schema::{KNOWN, LATEST};
 use super::{describe, is_lost, workflows};
-use crate::storage::{RunWrite, ScheduleWrite, StorageError, slot_key, workflow_changes};
+use crate::storage::{RunWrite, ScheduleWrite, StorageError, slot_key, wait, workflow_changes};
 
 pub(super) type Column = Box<dyn ToSql + Sync + Send>;
 
@@ -31,19 +31,23 @@ pub(super) struct Batch(Vec<Rows>);
 
 const INSERT: &str = "
     INSERT INTO runs (id, version, namespace, source, name, version_id, pool, reference_id, status, due_at, rank,
-                      parent, slot_key, owner, held_since, pages, head, tail, schedule, ended_at)
+                      parent, slot_key, wait_limit, wait_rank, owner, held_since, pages, head, tail, schedule, ended_at)
     SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-                         $8::text[], $9::text[], $10::bigint[], $11::bigint[], $12::uuid[], $13::text[], $14::text[],
-                         $15::bigint[], $16::integer[], $17::text[], $18::text[], $19::uuid[], $20::bigint[])";
+                         $8::text[], $9::text[], $10::bigint[], $11::bigint[], $12::uuid[], $13::text[], $14::bigint[],
+                         $15::bigint[], $16::text[], $17::bigint[], $18::integer[], $19::text[], $20::text[],
+                         $21::uuid[], $22::bigint[])";
 
 const UPDATE: &str = "
     WITH changed AS (
         UPDATE runs r SET version = w.version, status = w.status, due_at = w.due_at, rank = w.rank,
-                          slot_key = w.slot_key, owner = w.owner, held_since = w.held_since, pages = w.pages,
-                          head = w.head, tail = w.tail, ended_at = w.ended_at
+                          slot_key = w.slot_key, wait_limit = w.wait_limit, wait_rank = w.wait_rank, owner = w.owner,
+                          held_since = w.held_since, pages = w.pages, head = w.head, tail = w.tail,
+                          ended_at = w.ended_at
         FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::text[],
-                    $8::text[], $9::bigint[], $10::integer[], $11::text[], $12::text[], $13::bigint[])
-             AS w (id, expected, version, status, due_at, rank, slot_key, owner, held_since, pages, head, tail, ended_at)
+                    $8::bigint[], $9::bigint[], $10::text[], $11::bigint[], $12::integer[], $13::text[], $14::text[],
+                    $15::bigint[])
+             AS w (id, expected, version, status, due_at, rank, slot_key, wait_limit, wait_rank, owner, held_since,
+                   pages, head, tail, ended_at)
         WHERE r.id = w.id AND r.version = w.expected
         RETURNING 1
     )
@@ -226,6 +230,8 @@ fn insert_runs(writes: &[&RunWrite<'_>]) -> Result<Rows, StorageError> {
         column(writes, |write| rank(&write.run.head)),
         column(writes, |write| write.run.head.parent.map(Id::from)),
         column(writes, |write| slot_key(&write.run.head).map(str::to_owned)),
+        column(writes, |write| wait(&write.run.head).map(|wait| i64::from(wait.limit))),
+        column(writes, |write| wait(&write.run.head).map(|wait| to_column(wait.rank.as_u64()))),
         column(writes, |write| owner(&write.run.head)),
         column(writes, |write| held_since(&write.run.head)),
         column(writes, |write| to_page(write.run.pages)),
@@ -247,6 +253,8 @@ fn update_runs(writes: &[&RunWrite<'_>]) -> Result<Rows, StorageError> {
         column(writes, |write| due(&write.run.head)),
         column(writes, |write| rank(&write.run.head)),
         column(writes, |write| slot_key(&write.run.head).map(str::to_owned)),
+        column(writes, |write| wait(&write.run.head).map(|wait| i64::from(wait.limit))),
+        column(writes, |write| wait(&write.run.head).map(|wait| to_column(wait.rank.as_u64()))),
         column(writes, |write| owner(&write.run.head)),
         column(writes, |write| held_since(&write.run.head)),
         column(writes, |write| to_page(write.run.pages)),

@@ -145,6 +145,37 @@ const MIGRATIONS: &[&str] = &[
         RETURN found;
     END $$;
 ",
+    "
+    ALTER TABLE runs ADD COLUMN wait_limit bigint;      -- set while the run waits for one of so many places of its key
+    ALTER TABLE runs ADD COLUMN wait_rank bigint;       -- its place among those that wait
+    -- A plain claim leaves a run queued: it has no rank and does not wait.
+    DO $$
+    DECLARE
+        waiting record;
+        told jsonb;
+    BEGIN
+        FOR waiting IN
+            SELECT id, head FROM runs
+            WHERE slot_key IS NOT NULL AND rank IS NULL AND status = 'queued' AND owner IS NULL
+        LOOP
+            BEGIN
+                told := waiting.head::jsonb;
+            EXCEPTION WHEN OTHERS THEN
+                told := '{}';
+            END;
+            UPDATE runs SET
+                wait_limit = coalesce((told #>> '{concurrency,limit}')::bigint, 0),
+                wait_rank = coalesce(
+                    10 * ((told #>> '{announce,ready_since}')::bigint
+                        + CASE told ->> 'priority' WHEN 'high' THEN 0 WHEN 'low' THEN 120000 ELSE 60000 END)
+                    + CASE told ->> 'priority' WHEN 'high' THEN 0 WHEN 'low' THEN 9 ELSE 4 END, 0)
+            WHERE id = waiting.id;
+        END LOOP;
+    END $$;
+    -- Those that hold a place are counted, those that wait are listed limit by limit.
+    DROP INDEX runs_slot;
+    CREATE INDEX runs_slot ON runs (namespace, slot_key, wait_limit, wait_rank, id) WHERE slot_key IS NOT NULL;
+",
 ];
 
 /// The latest schema.

@@ -27,6 +27,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
+use aiki_core::rank::Rank;
 use aiki_core::{RunId, Timestamp};
 use rusqlite::ErrorCode;
 
@@ -55,6 +56,10 @@ impl From<rusqlite::Error> for StorageError {
 /// SQLite's integers have a sign: what lies beyond is as good as never.
 fn to_column(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn to_rank(column: i64) -> Rank {
+    Rank::from_u64(u64::try_from(column).unwrap_or(0))
 }
 
 fn to_timestamp(column: i64) -> Timestamp {

@@ -117,6 +117,22 @@ const MIGRATIONS: &[&str] = &[
         FROM schedules WHERE json_valid(head)
         ON CONFLICT DO UPDATE SET first_seen_at = min(first_seen_at, excluded.first_seen_at);
 ",
+    "
+    ALTER TABLE runs ADD COLUMN wait_limit INTEGER; -- set while the run waits for one of so many places of its key
+    ALTER TABLE runs ADD COLUMN wait_rank INTEGER;  -- its place among those that wait
+    -- A plain claim leaves a run queued: it has no rank and does not wait.
+    UPDATE runs SET
+        wait_limit = coalesce(CASE WHEN json_valid(head) THEN json_extract(head, '$.concurrency.limit') END, 0),
+        wait_rank = coalesce(CASE WHEN json_valid(head) THEN
+            10 * (json_extract(head, '$.announce.ready_since')
+                + CASE json_extract(head, '$.priority') WHEN 'high' THEN 0 WHEN 'low' THEN 120000 ELSE 60000 END)
+            + CASE json_extract(head, '$.priority') WHEN 'high' THEN 0 WHEN 'low' THEN 9 ELSE 4 END END, 0)
+        WHERE slot_key IS NOT NULL AND rank IS NULL AND status = 'queued'
+            AND coalesce(CASE WHEN json_valid(head) THEN json_extract(head, '$.lease') IS NULL END, true);
+    -- Those that hold a place are counted, those that wait are listed limit by limit.
+    DROP INDEX runs_slot;
+    CREATE INDEX runs_slot ON runs (namespace, slot_key, wait_limit, wait_rank, id) WHERE slot_key IS NOT NULL;
+",
 ];
 
 /// The latest schema.
@@ -183,7 +199,16 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), SchemaError> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use aiki_core::hash::input_hash;
+    use aiki_core::name::WorkflowKey;
+    use aiki_core::run::head::ConcurrencyKey;
+    use aiki_core::run::plan::{self, CreateRun};
+    use aiki_core::{Name, Priority, RunId, Timestamp};
+
     use super::*;
+    use crate::storage::{Wait, wait};
 
     #[test]
     fn a_database_of_any_older_schema_is_brought_to_the_latest() {
@@ -197,5 +222,49 @@ mod tests {
             let schedules: i64 = database.query_row("SELECT count(*) FROM schedules", [], |row| row.get(0)).unwrap();
             assert_eq!((version, schedules), (LATEST, 0), "from {found}");
         }
+    }
+
+    #[test]
+    fn a_run_that_waits_in_an_older_database_keeps_its_place_and_one_that_a_plain_worker_holds_does_not_wait() {
+        let mut database = Connection::open_in_memory().unwrap();
+        let older = MIGRATIONS.len() - 1;
+        MIGRATIONS[..older].iter().for_each(|step| database.execute_batch(step).unwrap());
+        database.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        database.pragma_update(None, "user_version", older as i64).unwrap();
+        let limited = ConcurrencyKey { key: "k".into(), limit: 3 };
+        let (now, namespace) = (Timestamp::from_millis(1_772_323_200_123), Name::new("n"));
+        let mut expected = Vec::new();
+        for (at, priority) in (1..).zip([Priority::High, Priority::Normal, Priority::Low, Priority::Low]) {
+            let request = CreateRun { concurrency: Some(limited.clone()), priority, ..request() };
+            let mut head = plan::create(&request, RunId::from_bits(at << 24), &namespace, now, &mut Vec::new());
+            if at < 4 {
+                plan::hold_back(&mut head);
+            } else {
+                plan::plain::claim_plainly(&mut head, Duration::from_secs(9), now, &mut Vec::new());
+            }
+            let text = serde_json::to_string(&head).unwrap();
+            insert(&database, head.id, &text);
+            let rank = |wait: Wait| i64::try_from(wait.rank.as_u64()).unwrap();
+            expected.push((wait(&head).map(|wait| i64::from(wait.limit)), wait(&head).map(rank)));
+        }
+        // One that cannot be read waits, and is not let in.
+        insert(&database, RunId::from_bits(9 << 24), "{");
+        expected.push((Some(0), Some(0)));
+        assert!(migrate(&mut database).is_ok());
+        let mut select = database.prepare("SELECT wait_limit, wait_rank FROM runs ORDER BY id").unwrap();
+        let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        assert_eq!(rows.collect::<Result<Vec<_>, _>>().unwrap(), expected);
+    }
+
+    fn request() -> CreateRun {
+        CreateRun::new(WorkflowKey::user("w", "1"), None, input_hash(None).unwrap())
+    }
+
+    fn insert(database: &Connection, id: RunId, head: &str) {
+        let insert =
+            "INSERT INTO runs (id, version, namespace, source, name, version_id, pool, status, pages, head, tail,
+                                        slot_key)
+                      VALUES (?1, 1, 'n', 'user', 'w', '1', '', 'queued', 0, ?2, '', 'k')";
+        database.execute(insert, rusqlite::params![id.to_bytes(), head]).unwrap();
     }
 }

@@ -1,5 +1,6 @@
 //! The writer: commits, and the questions that only the lane asks.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,9 +10,10 @@ use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, Transa
 
 use super::checkpoint::{Checkpointer, Written};
 use super::read::SqliteReads;
-use super::{schedules, to_column, to_run_id, to_timestamp, workflows};
+use super::{schedules, to_column, to_rank, to_run_id, to_timestamp, workflows};
 use crate::storage::{
-    Reads, ReadyQuery, RunWrite, ScheduleWrite, Slot, Storage, StorageError, StoredRun, slot_key, workflow_changes,
+    Reads, ReadyQuery, RunWrite, ScheduleWrite, Slots, Storage, StorageError, StoredRun, Wait, slot_key, wait,
+    workflow_changes,
 };
 
 /// SQLite's own limit of a file, in pages.
@@ -39,19 +41,32 @@ impl SqliteStorage {
 
 const INSERT: &str = "
     INSERT INTO runs (id, version, namespace, source, name, version_id, pool, reference_id,
-                      status, due_at, rank, pages, head, tail, parent, slot_key, schedule, ended_at)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)";
+                      status, due_at, rank, pages, head, tail, parent, slot_key, wait_limit, wait_rank, schedule,
+                      ended_at)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)";
 
 /// SQLite writes the indexes of every column that is named here anew, also when it does not change: most writes do
 /// not change the status.
 const UPDATE: &str = "
-    UPDATE runs SET version = ?2, due_at = ?3, rank = ?4, pages = ?5, head = ?6, tail = ?7, slot_key = ?9
+    UPDATE runs SET version = ?2, due_at = ?3, rank = ?4, pages = ?5, head = ?6, tail = ?7, slot_key = ?9,
+                    wait_limit = ?10, wait_rank = ?11
     WHERE id = ?1 AND version = ?8";
 
 const MOVE: &str = "
     UPDATE runs SET version = ?2, due_at = ?3, rank = ?4, pages = ?5, head = ?6, tail = ?7, slot_key = ?9,
-                    status = ?10, ended_at = ?11
+                    wait_limit = ?10, wait_rank = ?11, status = ?12, ended_at = ?13
     WHERE id = ?1 AND version = ?8";
+
+const HOLDING: &str = "
+    SELECT count(*) FROM runs INDEXED BY runs_slot WHERE namespace = ?1 AND slot_key = ?2 AND wait_limit IS NULL";
+
+const NEXT_LINE: &str = "
+    SELECT wait_limit FROM runs INDEXED BY runs_slot WHERE namespace = ?1 AND slot_key = ?2 AND wait_limit > ?3
+    ORDER BY wait_limit LIMIT 1";
+
+const LINE: &str = "
+    SELECT wait_rank, id FROM runs INDEXED BY runs_slot WHERE namespace = ?1 AND slot_key = ?2 AND wait_limit = ?3
+    ORDER BY wait_rank, id LIMIT ?4";
 
 struct Statements<'a> {
     insert: CachedStatement<'a>,
@@ -83,16 +98,16 @@ impl<'a> Statements<'a> {
         let rank = head.rank().map(|rank| to_column(rank.as_u64()));
         let status = head.state.status().as_str();
         let version = to_column(*version);
-        let slot = slot_key(head);
+        let (slot, wait) = (slot_key(head), wait(head));
+        let (limit, place) = (wait.map(|wait| wait.limit), wait.map(|wait| to_column(wait.rank.as_u64())));
         let ended = head.ended_at.map(|ended| to_column(ended.as_millis()));
         let written = match write.expected.map(to_column) {
             Some(expected) if write.was == Some(head.state.status()) => {
-                self.update.execute(params![id, version, due, rank, pages, text, tail, expected, slot])
+                self.update.execute(params![id, version, due, rank, pages, text, tail, expected, slot, limit, place])
             }
-            Some(expected) => {
-                let row = params![id, version, due, rank, pages, text, tail, expected, slot, status, ended];
-                self.moved.execute(row)
-            }
+            Some(expected) => self.moved.execute(params![
+                id, version, due, rank, pages, text, tail, expected, slot, limit, place, status, ended
+            ]),
             None => {
                 let key = &head.workflow;
                 let pool = head.pool().map_or("", Name::as_str);
@@ -115,6 +130,8 @@ impl<'a> Statements<'a> {
                     tail,
                     head.parent.map(|parent| parent.to_bytes()),
                     slot,
+                    limit,
+                    place,
                     head.schedule.map(|schedule| schedule.to_string()),
                     ended
                 ])
@@ -246,16 +263,25 @@ impl Storage for SqliteStorage {
         Ok(found.into_iter().take(limit).map(|(_, id)| id).collect())
     }
 
-    fn slots(&mut self, namespace: &Name, key: &str) -> Result<Vec<Slot>, StorageError> {
-        let mut select = self.reads.0.prepare_cached(
-            "SELECT id, rank IS NULL AND status = 'queued' FROM runs INDEXED BY runs_slot
-             WHERE namespace = ?1 AND slot_key = ?2",
-        )?;
-        let mut rows = select.query(params![namespace.as_str(), key])?;
-        let mut slots = Vec::new();
-        while let Some(row) = rows.next()? {
-            let run = to_run_id(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?;
-            slots.push(Slot { run, held_back: row.get(1)? });
+    fn slots(&mut self, namespace: &Name, key: &str, limit: usize) -> Result<Slots, StorageError> {
+        let (namespace, connection) = (namespace.as_str(), &self.reads.0);
+        let holding: u32 = connection.prepare_cached(HOLDING)?.query_row([namespace, key], |row| row.get(0))?;
+        let mut slots = Slots { holding: holding as usize, lines: BTreeMap::new() };
+        if limit == 0 {
+            return Ok(slots);
+        }
+        let (mut next, mut select) = (connection.prepare_cached(NEXT_LINE)?, connection.prepare_cached(LINE)?);
+        let mut below = 0;
+        // There are as many lines as the runs of a key differ in their limits.
+        while let Some(places) = next.query_row(params![namespace, key, below], |row| row.get(0)).optional()? {
+            let mut rows = select.query(params![namespace, key, places, to_column(limit as u64)])?;
+            let mut line = Vec::new();
+            while let Some(row) = rows.next()? {
+                let run = to_run_id(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?)?;
+                line.push(Wait { rank: to_rank(row.get(0)?), run, limit: places });
+            }
+            slots.lines.insert(places, line);
+            below = places;
         }
         Ok(slots)
     }
