@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::Role;
 use super::walk::{House, procedures};
+use crate::{Server, ServerBuilder};
 
 /// What there is in a namespace, as a caller could name it.
 #[derive(Clone, Debug)]
@@ -208,22 +209,24 @@ fn calls(of: &Things, (mine, mine_revision): (&str, u64)) -> Vec<(&'static str, 
 /// These say nothing: what they have done shows elsewhere.
 const SILENT: [&str; 2] = ["workflowRun/claimRefreshV1", "native/announceWorker"];
 
-/// A house in which `bank` has everything, and `shop` a run.
-struct Street {
-    house: House,
+/// A house in which a bank has everything, and a shop a run.
+struct Street<'a> {
+    house: &'a House,
+    /// The key of the shop.
     shop: String,
+    /// The key of the bank.
     bank: String,
     things: Things,
     mine: (String, u64),
 }
 
-impl Street {
-    async fn new() -> Self {
-        let house = House::new().await;
-        let (shop, bank) = (house.key("shop", Role::Admin, None), house.key("bank", Role::Admin, None));
-        let mine = running(&house, &shop, "mine").await;
-        let (run, revision) = running(&house, &bank, "orders").await;
-        let ok = async |procedure, input| ok(&house, &bank, procedure, input).await;
+impl<'a> Street<'a> {
+    /// In two namespaces that nobody had before.
+    async fn new(house: &'a House, number: usize) -> Self {
+        let [shop, bank] = ["shop", "bank"].map(|name| house.key(&format!("{name}-{number}"), Role::Admin, None));
+        let mine = running(house, &shop, "mine").await;
+        let (run, revision) = running(house, &bank, "orders").await;
+        let ok = async |procedure, input| ok(house, &bank, procedure, input).await;
         let create = json!({ "type": "create", "taskName": "charge", "inputHash": "h", "workflowRunId": run,
             "expectedWorkflowRunRevision": revision });
         let task = id(&ok("task/transitionStateV1", create).await["taskInfo"]);
@@ -264,7 +267,7 @@ impl Street {
 
     /// Everything that the bank has.
     async fn seen_by_the_bank(&self) -> Vec<Value> {
-        let ok = async |procedure, input| ok(&self.house, &self.bank, procedure, input).await;
+        let ok = async |procedure, input| ok(self.house, &self.bank, procedure, input).await;
         let page = json!({ "order": "oldest_first", "after": null, "offset": 0, "limit": 100 });
         let list = ok("native/listRuns", json!({ "filter": {}, "page": page })).await;
         let runs: Vec<String> = list["runs"].as_array().unwrap().iter().map(id).collect();
@@ -314,16 +317,34 @@ async fn the_walk_through_another_namespace_leaves_no_procedure_out() {
 
 #[tokio::test]
 async fn what_another_namespace_has_is_not_there_and_cannot_be_changed() {
-    let count = calls(&Things::nobodys(), ("", 0)).len();
-    for at in 0..count {
-        stays_apart(at).await;
+    walk(Server::builder()).await;
+}
+
+#[cfg(feature = "sqlite")]
+#[tokio::test]
+async fn what_another_namespace_has_is_not_there_in_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    walk(Server::builder().sqlite(folder.path().join("aiki.db"))).await;
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn what_another_namespace_has_is_not_there_in_postgres() {
+    let schema = test_postgres::Schema::fresh().await;
+    walk(Server::builder().postgres(&schema.url).postgres_schema(&schema.name)).await;
+}
+
+async fn walk(builder: ServerBuilder) {
+    let house = House::over(builder).await;
+    for at in 0..calls(&Things::nobodys(), ("", 0)).len() {
+        stays_apart(&house, at).await;
     }
 }
 
 /// Tries one call, with a street of its own.
-async fn stays_apart(at: usize) {
+async fn stays_apart(house: &House, at: usize) {
     let nobodys = Things::nobodys();
-    let street = Street::new().await;
+    let street = Street::new(house, at).await;
     let before = street.seen_by_the_bank().await;
     let (procedure, input, told) = street.calls(&street.things).swap_remove(at);
     let input = input.to_string();
@@ -355,7 +376,7 @@ async fn stays_apart(at: usize) {
     assert_eq!(street.seen_by_the_bank().await, before, "{what}");
     let held = json!({ "worker": "w", "leaseMs": 60_000,
             "claims": [{ "run": street.things.held, "epoch": street.things.epoch }] });
-    assert_eq!(ok(&street.house, &street.bank, "native/refreshRuns", held).await, json!(["held"]), "{what}");
+    assert_eq!(ok(street.house, &street.bank, "native/refreshRuns", held).await, json!(["held"]), "{what}");
     let before = street.seen_by_the_bank().await;
 
     // The same is something else for who owns it: otherwise nothing has been tried here.

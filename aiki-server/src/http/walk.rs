@@ -11,6 +11,7 @@ use axum::http::{HeaderName, Request, StatusCode};
 use tower::ServiceExt;
 
 use super::{Role, RouterOptions, contract, native};
+use crate::ServerBuilder;
 use crate::keys::{KeyId, KeyStore, Keyring, MemoryKeys, NewKey};
 use crate::server::Server;
 
@@ -36,8 +37,12 @@ impl Answer {
 }
 
 impl House {
-    pub(super) async fn new() -> Self {
-        let server = Server::builder().start().await.unwrap();
+    async fn new() -> Self {
+        Self::over(Server::builder()).await
+    }
+
+    pub(super) async fn over(builder: ServerBuilder) -> Self {
+        let server = builder.start().await.unwrap();
         let keys = Arc::new(MemoryKeys::default());
         let options = RouterOptions::default().authorize(Keyring::new(keys.clone(), Arc::new(SystemClock)));
         Self { router: server.router_with(options), server, keys }
