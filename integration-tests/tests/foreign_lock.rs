@@ -6,7 +6,6 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use aiki::prelude::*;
 use integration_tests::chain::Chain;
 use integration_tests::evidence::once_and_not_again;
 use integration_tests::program::eventually;
