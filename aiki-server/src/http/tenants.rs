@@ -275,6 +275,8 @@ impl<'a> Street<'a> {
         for run in &runs {
             let mut export = ok("native/exportRun", json!({ "run": run })).await;
             export.as_object_mut().unwrap().remove("exportedAt").unwrap();
+            // The server itself announces it again after some seconds.
+            export["run"]["head"].as_object_mut().unwrap().remove("announce");
             seen.push(export);
             seen.push(ok("native/getSignals", json!({ "run": run, "known": 0 })).await);
         }
