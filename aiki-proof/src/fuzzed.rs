@@ -5,12 +5,14 @@ use aiki_client::ClientConfig;
 use aiki_core::Timestamp;
 use aiki_core::schedule::{Occurrences, ScheduleSpec};
 use aiki_schedule::Calendar;
+use aiki_server::program::read_configuration;
 use aiki_subscriber_redis::{RedisUrl, read_entry};
-use aiki_wire::contract::common::ById;
 use aiki_wire::depth::DEFAULT_DEPTH_LIMIT;
 use aiki_wire::envelope::open_request;
-use aiki_wire::read::{Input, by_serde};
+use aiki_wire::read::by_serde;
 use aiki_worker::WorkerConfig;
+
+use crate::requests::REQUESTS;
 
 /// One target: its name, which is also that of its folder in the corpus, and what it feeds.
 pub type Target = (&'static str, fn(&[u8]));
@@ -30,14 +32,19 @@ pub fn message(bytes: &[u8]) {
     }
 }
 
-/// The body of a request.
+/// The body of a request, of each procedure.
 pub fn body(bytes: &[u8]) {
     let Ok(Some(input)) = open_request(bytes, DEFAULT_DEPTH_LIMIT) else { return };
     // Whatever comes through is JSON.
     assert!(serde_json::from_str::<serde::de::IgnoredAny>(input.get()).is_ok(), "{}", input.get());
-    let by_id = ById::input(Some(&input));
-    if let Err(error) = by_id {
-        assert!(!error.to_string().is_empty(), "an error without a text");
+    for (procedure, read) in REQUESTS {
+        if let Err(error) = read(Some(&input)) {
+            let told = error.to_string();
+            assert!(
+                !told.is_empty() && told.lines().count() == 1,
+                "{procedure}: an error of no line or many: {told:?}"
+            );
+        }
     }
     let _ = by_serde::<serde_json::Value>(Some(&input));
 }
@@ -59,13 +66,16 @@ pub fn cron(bytes: &[u8]) {
     }
 }
 
-/// Configurations of workers and clients, and addresses of Redis.
+/// Configurations of workers, clients and servers, and addresses of Redis.
 pub fn config(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     for config in [WorkerConfig::from_json(text), WorkerConfig::from_toml(text)] {
         if let Err(error) = config {
             assert!(!error.to_string().is_empty(), "an error without a text");
         }
+    }
+    if let Err(told) = read_configuration(text) {
+        assert!(told.lines().count() == 1, "an error of no line or many: {told:?}");
     }
     if let Ok(config) = serde_json::from_str::<ClientConfig>(text) {
         let _ = config.base_url();

@@ -1,10 +1,16 @@
 //! The fuzz targets on stable Rust: every file of the corpus, and some thousand changes of each.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use aiki_proof::fuzzed::TARGETS;
+use aiki_proof::requests::REQUESTS;
+use aiki_server::http::procedure_names;
+use aiki_server::program::read_configuration;
+use aiki_wire::depth::DEFAULT_DEPTH_LIMIT;
+use aiki_wire::envelope::open_request;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -48,4 +54,25 @@ fn nothing_from_outside_makes_a_reader_panic() {
         });
         assert!(outcome.is_ok(), "{name}: {}", outcome.unwrap_err());
     }
+}
+
+#[test]
+fn every_procedure_reads_something_of_the_corpus() {
+    let named: BTreeSet<_> = REQUESTS.iter().map(|(name, _)| *name).collect();
+    let served: BTreeSet<_> = procedure_names().into_iter().collect();
+    assert_eq!(named, served, "the fuzz target reads other inputs than the server");
+    let corpus = corpus("body");
+    let inputs: Vec<_> = corpus.iter().filter_map(|body| open_request(body, DEFAULT_DEPTH_LIMIT).ok()?).collect();
+    for (name, read) in REQUESTS {
+        assert!(inputs.iter().any(|input| read(Some(input)).is_ok()), "{name} refuses the whole corpus");
+    }
+}
+
+#[test]
+fn a_server_starts_with_some_file_of_the_corpus() {
+    let understood = corpus("config").iter().any(|bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        text.contains("payload_limit") && read_configuration(&text).is_ok()
+    });
+    assert!(understood, "every file is refused");
 }

@@ -13,7 +13,7 @@ use integration_tests::chain::Chain;
 use integration_tests::matrix::crowd::{Crowd, crowd};
 use integration_tests::matrix::restart::restart;
 use integration_tests::matrix::storm::storm;
-use integration_tests::program::Program;
+use integration_tests::program::{self, Program};
 use integration_tests::redis::{Proxy, RedisServer, command, connect};
 use integration_tests::rig::{Programs, Rig};
 use integration_tests::usage::Usage;
@@ -112,11 +112,29 @@ const BODY: usize = 4_000_000;
 /// The limit of a payload.
 const PAYLOAD: usize = 1_000_000;
 
+/// Far more than that.
+const HUGE: usize = 100_000_000;
+
 /// The beginning and the end of a request for a run, around its input.
 const AROUND: (&str, &str) = (r#"{"json":{"name":"w","versionId":"1","inputHash":{"value":"h"},"input":"#, "}}");
 
-/// Sends a body of so many bytes for as long as the server takes it. Answers the status, if there was one.
-fn sends(server: SocketAddr, head: &str, bytes: usize, chunked: bool) -> Option<u16> {
+/// A body of 100 MB, as far as the server took it.
+struct Sent {
+    /// What was handed to the system before the connection broke.
+    bytes: usize,
+    /// The status, unless it was lost: who closes a connection with bytes in it that were not read, resets it.
+    status: Option<u16>,
+}
+
+impl Sent {
+    fn is_refused(&self) -> bool {
+        // The rest is what fits into the buffers of the system.
+        matches!(self.status, Some(413) | None) && self.bytes < HUGE / 2
+    }
+}
+
+/// Sends a body of so many bytes for as long as the server takes it.
+fn sends(server: SocketAddr, head: &str, bytes: usize, chunked: bool) -> Sent {
     let mut stream = TcpStream::connect(server).expect("it accepts");
     stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
     stream.set_write_timeout(Some(PATIENCE)).expect("a limit");
@@ -136,9 +154,25 @@ fn sends(server: SocketAddr, head: &str, bytes: usize, chunked: bool) -> Option<
         let _ = stream.write_all(b"0\r\n\r\n");
     }
     let mut text = Vec::new();
-    // A server that closes before it has read all may take its answer along.
     let _ = stream.read_to_end(&mut text);
-    String::from_utf8_lossy(&text).split_whitespace().nth(1)?.parse().ok()
+    let status = String::from_utf8_lossy(&text).split_whitespace().nth(1).and_then(|status| status.parse().ok());
+    Sent { bytes: bytes - left, status }
+}
+
+/// Sends this much and no more, so that the server has read everything when it answers: nothing can be lost.
+fn answer_to(server: SocketAddr, head: &str, body: &[u8]) -> (u16, String) {
+    let mut stream = TcpStream::connect(server).expect("it accepts");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
+    write!(stream, "POST /api/workflowRun/createV1 HTTP/1.1\r\nhost: a\r\n{head}\r\n\r\n").expect("it is sent");
+    stream.write_all(body).expect("it is sent");
+    program::answer(&mut stream).expect("an answer, and the end of the connection")
+}
+
+/// How many requests the server says that it refused for their size.
+fn refused_for_size(server: &Program) -> u64 {
+    let text = server.get("/metrics").1;
+    let counted = |line: &&str| line.starts_with("aiki_requests_total{") && line.contains("status=\"413\"");
+    text.lines().filter(counted).filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
 }
 
 /// Memory at its highest, in bytes.
@@ -148,19 +182,27 @@ fn peak(server: &Program) -> u64 {
 
 #[test]
 fn bodies_of_100_mb_are_refused_before_they_are_in_memory() {
-    const HUGE: usize = 100_000_000;
     let server = Program::start(SERVER, &["--database", "memory"]);
     let create =
         |input: &str| server.ask("POST", "/api/workflowRun/createV1", None, &[AROUND.0, input, AROUND.1].concat()).0;
     assert_eq!(create("7"), 200);
     let announced = format!("content-length: {HUGE}");
     let begin = peak(&server);
-    let status = sends(server.address(), &announced, HUGE, false);
-    assert!(matches!(status, Some(413) | None), "{status:?}");
+    let sent = sends(server.address(), &announced, HUGE, false);
+    assert!(sent.is_refused(), "{:?} after {} bytes", sent.status, sent.bytes);
     let one_announced = peak(&server) - begin;
-    let status = sends(server.address(), "transfer-encoding: chunked", HUGE, true);
-    assert!(matches!(status, Some(413) | None), "{status:?}");
+    assert_eq!(refused_for_size(&server), 1);
+    let sent = sends(server.address(), "transfer-encoding: chunked", HUGE, true);
+    assert!(sent.is_refused(), "{:?} after {} bytes", sent.status, sent.bytes);
     let one = peak(&server) - begin;
+    assert_eq!(refused_for_size(&server), 2);
+    // Who waits for the answer gets it.
+    let chunk = [format!("{:x}\r\n", BODY + 1).as_bytes(), &vec![b'x'; BODY + 1]].concat();
+    for (head, body) in [(announced.as_str(), &[][..]), ("transfer-encoding: chunked", &chunk)] {
+        let (status, body) = answer_to(server.address(), head, body);
+        assert!(status == 413 && body.contains(&format!("larger than {BODY} bytes")), "{head}: {status} {body}");
+    }
+    assert_eq!(refused_for_size(&server), 4);
     println!("memory for a body of 100 MB: + {one_announced} bytes announced, + {one} bytes unannounced");
     assert!(one < 3 * BODY as u64, "a body of 100 MB took {one} bytes");
 
@@ -181,10 +223,14 @@ fn bodies_of_100_mb_are_refused_before_they_are_in_memory() {
         for number in 0..many {
             let chunked = number % 2 == 0;
             let head = if chunked { "transfer-encoding: chunked" } else { announced };
-            scope.spawn(move || assert!(matches!(sends(address, head, HUGE, chunked), Some(413) | None)));
+            scope.spawn(move || {
+                let sent = sends(address, head, HUGE, chunked);
+                assert!(sent.is_refused(), "{:?} after {} bytes", sent.status, sent.bytes);
+            });
         }
     });
     let all = peak(&server) - begin;
+    assert_eq!(refused_for_size(&server), 4 + many as u64, "each of them was refused for its size");
     println!("memory for {many} bodies of 100 MB at once, half of them announced: + {all} bytes");
     assert!(all < 3 * (many as u64 / 2) * BODY as u64, "{many} bodies at once took {all} bytes");
     assert_eq!(create("8"), 200);

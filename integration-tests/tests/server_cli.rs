@@ -38,11 +38,16 @@ fn told(output: Output) -> (i32, String) {
 }
 
 fn create(server: &Program, more: &str) -> String {
-    let body = format!(r#"{{"json":{{"name":"orders","inputHash":{{"value":"h"}},{more}}}}}"#);
-    let (status, body) = server.ask("POST", "/api/workflowRun/createV1", None, &body);
-    assert_eq!(status, 200, "{body}");
-    let created: Value = serde_json::from_str(&body).expect("JSON");
-    created["json"]["id"].as_str().expect("an id").to_owned()
+    let created =
+        call(server, "workflowRun/createV1", &format!(r#"{{"name":"orders","inputHash":{{"value":"h"}},{more}}}"#));
+    created["id"].as_str().expect("an id").to_owned()
+}
+
+/// Calls a procedure of the contract. Answers what it did.
+fn call(server: &Program, procedure: &str, input: &str) -> Value {
+    let (status, body) = server.ask("POST", &format!("/api/{procedure}"), None, &format!(r#"{{"json":{input}}}"#));
+    assert_eq!(status, 200, "{procedure}: {body}");
+    serde_json::from_str::<Value>(&body).expect("JSON")["json"].take()
 }
 
 fn memory() -> Program {
@@ -77,8 +82,6 @@ fn a_list_has_what_its_flags_ask_for() {
         (&["--workflow", "orders", "--version", "2"], &[&third, &second]),
         (&["--workflow", "others"], &[]),
         (&["--reference", "order-1"], &[&first]),
-        (&["--parent", &first], &[]),
-        (&["--schedule", NOBODY], &[]),
         (&["--since", "1h"], &all),
         (&["--since", "2026-01-01", "--until", "1h"], &[]),
         (&["--limit", "2"], &[&third, &second]),
@@ -90,6 +93,49 @@ fn a_list_has_what_its_flags_ask_for() {
     }
     let cut = answer(&server, &["runs", "list", "--limit", "1"]);
     assert!(cut.ends_with(&format!("go on after {third}\n")), "{cut}");
+}
+
+#[test]
+fn the_runs_of_a_parent_and_of_a_schedule_are_listed_and_no_others() {
+    let server = memory();
+    let parents = [create(&server, r#""versionId":"1""#), create(&server, r#""versionId":"1""#)];
+    let claim = r#"{"workflows":[{"source":"user","name":"orders","versionId":"1"}],"limit":10}"#;
+    assert_eq!(call(&server, "workflowRun/claimReadyV1", claim)["runs"].as_array().map(Vec::len), Some(2));
+    let begin = |parent: &String| {
+        let run = call(&server, "workflowRun/getByIdV1", &format!(r#"{{"id":"{parent}"}}"#));
+        let at = format!(r#""id":"{parent}","expectedRevision":{}"#, run["run"]["revision"]);
+        let running = format!(r#"{{"type":"optimistic",{at},"state":{{"status":"running"}}}}"#);
+        call(&server, "workflowRun/transitionStateV1", &running)["revision"].clone()
+    };
+    let child = |of: &String, hash: u64, revision: &Value| {
+        let parent = format!(r#""parent":{{"workflowRunId":"{of}","expectedRevision":{revision}}}"#);
+        let input = format!(r#"{{"name":"parts","versionId":"1","inputHash":{{"value":"{hash}"}},{parent}}}"#);
+        call(&server, "workflowRun/createV1", &input)["id"].as_str().expect("an id").to_owned()
+    };
+    let revisions = parents.each_ref().map(begin);
+    let first = child(&parents[0], 1, &revisions[0]);
+    let others = child(&parents[1], 1, &revisions[1]);
+    let second = child(&parents[0], 2, &revisions[0]);
+
+    // As its run stays queued, each schedule has one.
+    let every = r#""spec":{"type":"interval","everyMs":100,"overlapPolicy":"skip"}"#;
+    let schedules = ["hourly", "daily"].map(|name| {
+        let run = r#""workflowVersionId":"1","workflowRunInputHash":{"value":"h"}"#;
+        let activated = call(&server, "schedule/activateV1", &format!(r#"{{"workflowName":"{name}",{run},{every}}}"#));
+        activated["schedule"]["id"].as_str().expect("an id").to_owned()
+    });
+    for (schedule, name) in schedules.iter().zip(["hourly", "daily"]) {
+        let fired = || Some(listed(&server, &["--workflow", name])).filter(|runs| !runs.is_empty());
+        let runs = eventually("the run of the schedule", fired);
+        assert_eq!(runs.len(), 1);
+        assert_eq!(listed(&server, &["--schedule", schedule]), runs);
+    }
+
+    assert_eq!(listed(&server, &["--parent", &parents[0]]), [second.clone(), first.clone()]);
+    assert_eq!(listed(&server, &["--parent", &parents[1]]), [others]);
+    assert_eq!(listed(&server, &["--parent", &parents[0], "--oldest-first", "--limit", "1"]), [first]);
+    assert_eq!(listed(&server, &["--parent", &second]), [""; 0]);
+    assert_eq!(listed(&server, &["--schedule", NOBODY]), [""; 0]);
 }
 
 #[test]

@@ -60,7 +60,7 @@ impl Rig {
         Self { directory, port, server, ledgers, workflow: chain::define(None), client, redis, flags }
     }
 
-    /// Kills the server without warning and starts it again on the same file and port.
+    /// Kills the server, if there is one, without warning and starts it again on the same file and port.
     fn kill_server(&mut self) {
         drop(self.server.take());
         self.server = Some(serve(&self.directory, self.port, &self.flags));
@@ -306,15 +306,29 @@ async fn a_worker_told_to_end_while_busy_ends_in_time_and_its_runs_go_on_elsewhe
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_killed_under_load_loses_nothing_that_it_acknowledged() {
+    nothing_lost_when_killed_under_load(Rig::start().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_killed_under_load_loses_nothing_that_it_announces_through_redis() {
+    let redis = RedisServer::start().await;
+    nothing_lost_when_killed_under_load(Rig::with_redis(redis.url()).await).await;
+}
+
+async fn nothing_lost_when_killed_under_load(mut rig: Rig) {
     const RUNS: u64 = 240;
     const IN_FLIGHT: usize = 16;
-    let mut rig = Rig::start().await;
     let _workers = [rig.worker("one", &["--slots", "8"]), rig.worker("two", &["--slots", "8"])];
     let acknowledged = AtomicUsize::new(0);
     let chain = |number| Chain { number, tasks: 3, task_ms: 5 };
+    // Every third has no reference id: what makes its request the same when it is sent again is the client's own.
+    let named = |number: u64| !number.is_multiple_of(3);
     let (starter, workflow) = (rig.client.clone(), rig.workflow.clone());
     let start = async |number| {
-        let start = workflow.start(&starter, chain(number)).reference_id(format!("run-{number}"));
+        let mut start = workflow.start(&starter, chain(number));
+        if named(number) {
+            start = start.reference_id(format!("run-{number}"));
+        }
         let run = start.await.expect("the client tries again until the server is back");
         acknowledged.fetch_add(1, Ordering::Relaxed);
         (run, chain(number))
@@ -337,12 +351,56 @@ async fn a_server_killed_under_load_loses_nothing_that_it_acknowledged() {
     let (runs, ()) = futures::future::join(load, kills).await;
     for (run, chain) in &runs {
         rig.completes(run, *chain).await;
-        let again = rig.run(*chain).await;
-        assert_eq!(again.id(), run.id(), "the same reference id is the same run");
-        assert!(again.existed());
+        if named(chain.number) {
+            let again = rig.run(*chain).await;
+            assert_eq!(again.id(), run.id(), "the same reference id is the same run");
+            assert!(again.existed());
+        }
     }
+    let count = rig.client.list_runs(Default::default()).count().await.expect("the server answers");
+    assert_eq!(count, RUNS, "a start that was sent again has started another run");
     let extra = rig.once_and_not_again(&runs).await;
     println!("{extra} of {} tasks were begun more than once", RUNS * 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_killed_while_it_announces_announces_the_rest_when_it_is_back() {
+    let redis = RedisServer::start().await;
+    let line = Proxy::to(redis.port()).await;
+    // The workers' own line to Redis stands.
+    let mut rig = Rig::with(Some(redis.url()), &["--redis", &format!("redis://127.0.0.1:{}", line.port())]).await;
+    let _workers = [rig.worker("one", &["--lease-ms", "20000"]), rig.worker("two", &["--lease-ms", "20000"])];
+    let mut runs = Vec::new();
+    // Nothing arrives; everything arrives, and the server is not told.
+    for (round, mode) in [Mode::BlackHole, Mode::DropReplies].into_iter().enumerate() {
+        line.set(mode);
+        for number in 0..12 {
+            let chain = Chain { number: round as u64 * 12 + number, tasks: 2, task_ms: 20 };
+            let start = rig.workflow.start(&rig.client, chain);
+            let start =
+                if number.is_multiple_of(2) { start } else { start.reference_id(format!("run-{}", chain.number)) };
+            runs.push((start.await.expect("the run starts"), chain));
+        }
+        if mode == Mode::DropReplies {
+            until("a run of this round", async || rig.attempts().len() > 24).await;
+        }
+        let begun = rig.attempts().len();
+        let killed = Instant::now();
+        drop(rig.server.take());
+        line.set(Mode::Pass);
+        rig.kill_server();
+        assert!(mode != Mode::BlackHole || begun == 0, "the announcements were not held up");
+        for (run, chain) in &runs {
+            rig.completes(run, *chain).await;
+        }
+        println!(
+            "killed while announcing ({mode:?}) with {begun} tasks begun; all done after {:.1?}",
+            killed.elapsed()
+        );
+    }
+    let count = rig.client.list_runs(Default::default()).count().await.expect("the server answers");
+    assert_eq!(count, runs.len() as u64);
+    assert_eq!(rig.once_and_not_again(&runs).await, 0, "what is announced twice is executed once");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

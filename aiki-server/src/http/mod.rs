@@ -35,8 +35,17 @@ mod reply;
 mod request_id;
 mod router;
 #[cfg(all(test, feature = "keys"))]
+mod tenants;
+#[cfg(all(test, feature = "keys"))]
 mod walk;
 
 pub use caller::{Authorize, AuthorizeError, Caller, Everyone, Role};
 pub use dispatch::ProcedureName;
 pub use options::RouterOptions;
+
+/// All procedures, for those who must leave none out.
+#[doc(hidden)]
+pub fn procedure_names() -> Vec<&'static str> {
+    let all = contract::procedures().into_iter().chain(native::procedures());
+    all.map(|procedure| procedure.name).collect()
+}

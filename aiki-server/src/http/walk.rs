@@ -11,21 +11,22 @@ use axum::http::{HeaderName, Request, StatusCode};
 use tower::ServiceExt;
 
 use super::{Role, RouterOptions, contract, native};
+use crate::ServerBuilder;
 use crate::keys::{KeyId, KeyStore, Keyring, MemoryKeys, NewKey};
 use crate::server::Server;
 
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-struct House {
+pub(super) struct House {
     server: Server,
     router: Router,
     keys: Arc<MemoryKeys>,
 }
 
-struct Answer {
-    status: StatusCode,
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
     content_type: String,
-    body: String,
+    pub(super) body: String,
 }
 
 impl Answer {
@@ -37,13 +38,17 @@ impl Answer {
 
 impl House {
     async fn new() -> Self {
-        let server = Server::builder().start().await.unwrap();
+        Self::over(Server::builder()).await
+    }
+
+    pub(super) async fn over(builder: ServerBuilder) -> Self {
+        let server = builder.start().await.unwrap();
         let keys = Arc::new(MemoryKeys::default());
         let options = RouterOptions::default().authorize(Keyring::new(keys.clone(), Arc::new(SystemClock)));
         Self { router: server.router_with(options), server, keys }
     }
 
-    fn key(&self, namespace: &str, role: Role, expires_at: Option<Timestamp>) -> String {
+    pub(super) fn key(&self, namespace: &str, role: Role, expires_at: Option<Timestamp>) -> String {
         let key = NewKey::random().unwrap();
         self.keys.add(&key.stored(Name::new(namespace), role, SystemClock.now(), expires_at)).unwrap();
         key.text().to_owned()
@@ -64,12 +69,12 @@ impl House {
         Answer { status, content_type, body: String::from_utf8(body.to_vec()).unwrap() }
     }
 
-    async fn called(&self, procedure: &str, key: &str, input: &str) -> Answer {
+    pub(super) async fn called(&self, procedure: &str, key: &str, input: &str) -> Answer {
         self.call(procedure, Some(&format!("Bearer {key}")), input).await
     }
 }
 
-fn procedures() -> Vec<(&'static str, Role)> {
+pub(super) fn procedures() -> Vec<(&'static str, Role)> {
     let all = contract::procedures().into_iter().chain(native::procedures());
     all.map(|procedure| (procedure.name, procedure.role)).collect()
 }

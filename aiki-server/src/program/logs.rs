@@ -1,5 +1,6 @@
 //! Log lines go to stderr.
 
+use std::fmt;
 use std::io::IsTerminal;
 use std::str::FromStr;
 
@@ -25,6 +26,15 @@ impl FromStr for LogFormat {
             "json" => Ok(Self::Json),
             _ => Err("expected text or json"),
         }
+    }
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        })
     }
 }
 

@@ -4,7 +4,7 @@
 //! | file | what |
 //! |---|---|
 //! | `args.rs` | the command line |
-//! | `settings.rs`, `origin.rs`, `units.rs` | configuration from flags, environment and file |
+//! | `settings.rs`, `every_setting.rs`, `origin.rs`, `units.rs` | configuration from flags, environment and file |
 //! | `database.rs`, `secret.rs` | addresses, and how they are shown |
 //! | `exit.rs` | why it ends, and with which code |
 //! | `logs.rs` | where log lines go |
@@ -17,6 +17,8 @@
 mod args;
 mod checks;
 mod database;
+#[cfg(test)]
+mod every_setting;
 mod exit;
 mod healthcheck;
 mod keys;
@@ -50,6 +52,12 @@ pub fn main() -> ExitCode {
             ExitCode::from(failure.code())
         }
     }
+}
+
+/// Reads a configuration file's text, as the fuzz targets do.
+#[doc(hidden)]
+pub fn read_configuration(text: &str) -> Result<(), String> {
+    settings::of_text(text).map(drop).map_err(|failure| failure.to_string())
 }
 
 fn run() -> Result<(), Failure> {

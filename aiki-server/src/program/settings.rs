@@ -163,7 +163,7 @@ fn flags_of_place(flags: &DatabaseFlags) -> Texts {
     texts
 }
 
-fn flags_of(flags: &ServeFlags) -> Texts {
+pub(super) fn flags_of(flags: &ServeFlags) -> Texts {
     let mut texts = flags_of_place(&flags.place);
     texts.set("listen", flags.listen.clone());
     texts.set("redis", flags.redis.clone());
@@ -199,11 +199,15 @@ pub(crate) fn load_address(flags: &HealthcheckFlags) -> Result<SocketAddr, Failu
     Ok(from(texts, flags.config.as_deref(), &|name| std::env::var(name).ok())?.listen)
 }
 
-fn variable(name: &str) -> String {
+pub(super) fn variable(name: &str) -> String {
     format!("AIKI_{}", name.to_uppercase())
 }
 
-fn from(flags: Texts, file: Option<&Path>, env: &dyn Fn(&str) -> Option<String>) -> Result<Settings, Failure> {
+pub(super) fn from(
+    flags: Texts,
+    file: Option<&Path>,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Settings, Failure> {
     // An empty variable is as good as none: that is how files of variables leave something out.
     let given = |name: &str| env(name).filter(|value| !value.is_empty());
     let mut variables = Texts::new("variable");
@@ -229,21 +233,32 @@ fn from(flags: Texts, file: Option<&Path>, env: &dyn Fn(&str) -> Option<String>)
     settings.check()
 }
 
-/// The file's settings, when it has no others.
+/// The configuration of a file with this text, and of nothing else.
+pub(super) fn of_text(text: &str) -> Result<Settings, Failure> {
+    let file = parse(text).map_err(Failure::usage)?;
+    let settings = Figment::new().merge(file).extract::<Settings>();
+    settings.map_err(|error| Failure::usage(error.kind))?.check()
+}
+
 fn read(path: &Path) -> Result<impl Provider + use<>, Failure> {
     let wrong = |what: String| Failure::usage(format!("{}: {what}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| wrong(format!("the file cannot be read: {error}")))?;
-    let toml = Toml::string(&text);
+    parse(&text).map_err(wrong)
+}
+
+/// The settings of a file, when it has no others.
+fn parse(text: &str) -> Result<impl Provider + use<>, String> {
+    let toml = Toml::string(text);
     let data = toml.data().map_err(|error| {
         // Line and cause. What stands between them repeats the line, which may hold a secret.
         let told = error.kind.to_string();
         let mut lines = told.lines().map(str::trim).filter(|line| !line.is_empty());
         let (first, last) = (lines.next().unwrap_or_default().to_owned(), lines.next_back().unwrap_or_default());
-        wrong(format!("{first} {last}"))
+        format!("{first} {last}")
     })?;
     for name in data.values().flat_map(|dict| dict.keys()) {
         if !NAMES.contains(&name.as_str()) {
-            return Err(wrong(format!("there is no setting `{name}`; the settings are {}", NAMES.join(", "))));
+            return Err(format!("there is no setting `{name}`; the settings are {}", NAMES.join(", ")));
         }
     }
     Ok(toml)
@@ -286,12 +301,14 @@ impl Settings {
             listen = %self.listen,
             database = %self.database,
             redis = shown(&self.redis),
+            redis_ca_file = self.redis_ca_file.as_ref().map_or_else(|| "none".to_owned(), |file| file.display().to_string()),
             payload_limit = self.payload_limit.0,
             body_limit = self.body_limit.0,
             history_limit = self.history_limit,
             retention = self.retention.map_or_else(|| "for ever".to_owned(), |keep| keep.to_string()),
             max_connections = self.max_connections,
             cors_origin = self.cors_origin.0.join(","),
+            log_format = %self.log_format,
             log_level = self.log_level,
             disconnect_grace = %self.disconnect_grace,
             drain_time = %self.drain_time,
