@@ -168,27 +168,31 @@ impl Server {
     pub async fn close(&self) {
         let daemons = self.inner.stop_daemons();
         let inner = Arc::clone(&self.inner);
+        let LaneHandle::Thread(_) = &self.inner.lane else {
+            // Nobody was at work meanwhile, and nothing waits.
+            inner.lane.close();
+            inner.readers.close();
+            return join(daemons).await;
+        };
         let closing = tokio::spawn(async move {
             // First those who would only learn that nobody answers them any more.
-            for daemon in daemons {
-                // Aborted: the error says just that.
-                let _ = daemon.await;
-            }
-            let close = move |inner: Arc<Inner>| {
+            join(daemons).await;
+            let close = move || {
                 inner.lane.close();
                 inner.readers.close();
             };
-            match &inner.lane {
-                LaneHandle::Inline(_) => {
-                    close(inner);
-                    Ok(())
-                }
-                LaneHandle::Thread(_) => tokio::task::spawn_blocking(move || close(inner)).await,
-            }
+            tokio::task::spawn_blocking(close).await
         });
         if let Err(error) | Ok(Err(error)) = closing.await {
             tracing::error!(%error, "the server could not be closed");
         }
+    }
+}
+
+async fn join(daemons: Vec<JoinHandle<()>>) {
+    for daemon in daemons {
+        // Aborted: the error says just that.
+        let _ = daemon.await;
     }
 }
 

@@ -3,16 +3,14 @@
 
 mod common;
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aiki_core::server_client::{RunView, ServerLayer};
-use aiki_core::{
-    Client, Either, Event, Failure, Name, Run, RunId, ServerClient, ServerError, Task, TaskContext, Workflow, race,
-};
+use aiki_core::{Client, Failure, Name, Run, RunId, ServerClient, ServerError, Workflow};
 use async_trait::async_trait;
-use common::{House, start, until};
+use common::{House, start};
 use tokio::time::{Instant, sleep};
 
 /// A question for news breaks after so long; answers when each was asked and when it broke.
@@ -62,63 +60,6 @@ async fn a_line_that_does_not_stand_is_tried_less_and_less_often() {
     let pauses = pauses(Duration::ZERO).await;
     assert!(pauses.is_sorted() && pauses[0] <= Duration::from_millis(60), "{pauses:?}");
     assert!(pauses.len() < 25, "{pauses:?}");
-}
-
-/// Keeps news to itself once it has taken some.
-struct Keeping {
-    inner: Arc<dyn ServerClient>,
-    has_some: Arc<AtomicBool>,
-}
-
-#[async_trait]
-impl ServerLayer for Keeping {
-    fn inner(&self) -> &Arc<dyn ServerClient> {
-        &self.inner
-    }
-
-    async fn await_news(&self, worker: &Name, timeout: Duration) -> Result<Vec<RunId>, ServerError> {
-        let news = self.inner.await_news(worker, timeout).await?;
-        if !news.is_empty() && !self.has_some.swap(true, Ordering::SeqCst) {
-            std::future::pending::<()>().await;
-        }
-        Ok(news)
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn news_that_were_on_their_way_when_a_question_was_given_up_are_looked_for() {
-    const STOP: Event<u32> = Event::new("stop");
-    let house = House::new().await;
-    let has_some = Arc::new(AtomicBool::new(false));
-    let keeping = Keeping { inner: house.client.server().clone(), has_some: has_some.clone() };
-    let worker = house.worker_for("w", Client::new(keeping)).build().unwrap();
-    let work = Task::new("work", |_: TaskContext, (): ()| async move {
-        sleep(Duration::from_secs(3_600)).await;
-        Ok::<_, Failure>(())
-    });
-    let works = Workflow::new("works")
-        .version("1", move |run: Run, (): ()| {
-            let work = work.clone();
-            async move {
-                Ok::<_, Failure>(match race(run.event(&STOP), work.start(&run, ())).await {
-                    Either::Left(reason) => reason,
-                    Either::Right(_) => 0,
-                })
-            }
-        })
-        .event(&STOP);
-    worker.workflow_registry().add(&works);
-    start(&worker);
-    let handle = works.start(&house.client, ()).await.unwrap();
-    until("it is at work", || worker.status().active.len() == 1).await;
-    sleep(Duration::from_secs(5)).await;
-    handle.send_event(&STOP, 7).await.unwrap();
-    until("the news is on its way", || has_some.load(Ordering::SeqCst)).await;
-    // The worker tells at once that it serves more: the question under way is given up.
-    worker.workflow_registry().add(Workflow::new("more").version("1", |_: Run, (): ()| async { Ok::<_, Failure>(()) }));
-    let changed = Instant::now();
-    assert_eq!(handle.wait().await.unwrap(), 7);
-    assert!(changed.elapsed() < Duration::from_secs(2), "{:?}", changed.elapsed());
 }
 
 /// Counts long polls.

@@ -94,8 +94,9 @@ async fn while_busy(shared: &Shared) {
     let mut busy = shared.active.busy();
     while busy.wait_for(|busy| *busy).await.is_ok() {
         tokio::select! {
-            () = keep_claims(shared) => {}
+            biased;
             _ = busy.wait_for(|busy| !*busy) => {}
+            () = keep_claims(shared) => {}
         }
     }
 }

@@ -28,8 +28,7 @@ pub(super) async fn keep(shared: &Shared) -> Infallible {
     let mut control = shared.control.subscribe();
     let mut pause = FIRST_PAUSE;
     let mut told: Option<(u64, Instant)> = None;
-    // News are told once: after an answer that was lost or not waited for, and after a restart of the server, some may
-    // be missing.
+    // News are told once: after an answer that was lost, and after a restart of the server, some may be missing.
     let mut missed = false;
     loop {
         let version = control.borrow_and_update().registry_version;
@@ -52,10 +51,7 @@ pub(super) async fn keep(shared: &Shared) -> Infallible {
             biased;
             news = shared.server().await_news(&shared.name, LONG_POLL) => news,
             changed = control.changed() => match changed {
-                Ok(()) => {
-                    missed = true;
-                    continue;
-                }
+                Ok(()) => continue,
                 Err(_) => std::future::pending().await,
             },
         };
